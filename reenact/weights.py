@@ -225,7 +225,7 @@ class WeightStore:
             _log.info("fetching %s: %s", weight.name, source)
             with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=self.root, ignore_cleanup_errors=True) as folder:
                 try:
-                    self._try_source(weight, source, Path(folder))
+                    self._try_source(weight, source, Path(folder).resolve())  # pip runs in another folder
                     return
                 except _SourceError as reason:
                     reasons.append(f"{source}: {reason}")
@@ -358,24 +358,13 @@ def _pip_download(archive: Archive, folder: Path) -> Iterator[subprocess.Popen[b
     # With a hash demanded, an sdist's setup.py (which pip runs) is the one that was looked at.
     form = "--only-binary" if archive.file.endswith(".whl") else "--no-binary"
     options = ["--no-deps", "--require-hashes", form, archive.package, "--ignore-requires-python", "--no-cache-dir"]
-    environment = os.environ | {
-        "TMPDIR": str(folder),  # pip unpacks there: on the cache's disk, and where progress can be seen
-        "TEMP": str(folder),
-        "TMP": str(folder),
-        "PIP_REQUIRE_VIRTUALENV": "0",  # nothing is installed
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        "PIP_PROGRESS_BAR": "off",
-        "PIP_NO_COLOR": "1",
-        "PYTHONUTF8": "1",
-    }
     with (folder / "pip.log").open("wb") as log:
         pip = subprocess.Popen(
             [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(folder / "archive")],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=_pip_environment(folder),
             cwd=folder,  # `-m` would import a pip.py of the user's folder
         )
         try:
@@ -383,6 +372,22 @@ def _pip_download(archive: Archive, folder: Path) -> Iterator[subprocess.Popen[b
         finally:
             pip.kill()
             pip.wait()
+
+
+def _pip_environment(folder: Path) -> dict[str, str]:
+    """The user's environment and settings of pip, less what is in the way of a download."""
+    patience = {"PIP_RETRIES": "2"}  # unless the user says otherwise; pip's own 5 keep one without network waiting
+    fixed = {
+        "PIP_REQUIRE_VIRTUALENV": "0",  # nothing is installed
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_NO_COLOR": "1",
+        "PIP_PROGRESS_BAR": "off",
+        "PYTHONUTF8": "1",
+    }
+    # pip unpacks into its temporary folder: on the cache's disk, and where progress can be seen.
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    return {**patience, **os.environ, **fixed, **temporary}
 
 
 def _size_so_far(folder: Path, name: str) -> int:
