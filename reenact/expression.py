@@ -1,0 +1,123 @@
+"""A differentiable measure of a face's expression: the D2 that the paper's equation 2 asks for.
+
+The Face Landmarker's blendshapes, and distances between landmarks that its blendshapes are slack about:
+lips, lids, brows. Vertical distances are in units of the nose's length and horizontal ones in units of the
+distance between the eyes, so that turning and nodding, which shorten both alike, cancel out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .face_landmarker import BLENDSHAPES, FaceLandmarkerNets, crop, roi_of_points, to_68, transform
+from .types import FaceTrack, Landmarks
+
+# Blendshapes that the network hardly ever moves or that say nothing of a face seen by a camera.
+_IDLE = {"cheekPuff", "jawForward", "noseSneerLeft", "noseSneerRight", "cheekSquintLeft", "cheekSquintRight"}
+USED = tuple(i for i, name in enumerate(BLENDSHAPES) if name not in _IDLE)
+
+# Name -> (pairs of points whose mean distance it is, along x or y, in units of the eyes' or the nose's size).
+DISTANCES: dict[str, tuple[tuple[tuple[int, int], ...], int]] = {
+    "lips open": (((61, 67), (62, 66), (63, 65)), 1),
+    "mouth width": (((48, 54),), 0),
+    "jaw": (((33, 8),), 1),
+    "corner left": (((33, 48),), 1),
+    "corner right": (((33, 54),), 1),
+    "upper lip": (((33, 51),), 1),
+    "lid left": (((37, 41), (38, 40)), 1),
+    "lid right": (((43, 47), (44, 46)), 1),
+    "brow left": (((19, 36), (21, 39)), 1),
+    "brow right": (((24, 45), (22, 42)), 1),
+}
+REGIONS: dict[str, tuple[str, ...]] = {
+    "eyes": ("eye", "lid"),
+    "brows": ("brow",),
+    "mouth": ("mouth", "jaw", "lips", "corner", "upper"),
+}
+NAMES = (*(BLENDSHAPES[i] for i in USED), *DISTANCES)
+"""What each of the measure's numbers is."""
+
+
+def region_of(name: str) -> str:
+    """'mouth', 'eyes' or 'brows': where a number of the measure belongs."""
+    return next(region for region, starts in REGIONS.items() if name.startswith(starts))
+
+
+def measure(points: Tensor, blendshapes: Tensor) -> Tensor:
+    """Expressions [N,M] of faces, one column for each of `NAMES`.
+
+    Args:
+        points: [N,68,2] in pixels; any scale and place, roughly upright after removing the roll of the eyes.
+        blendshapes: [N,51].
+    """
+    points = _upright(points)
+    across = (points[:, 36:42].mean(1) - points[:, 42:48].mean(1)).norm(dim=1)  # [N]
+    nose = (points[:, 33] - points[:, 27]).norm(dim=1)
+    columns = []
+    for pairs, axis in DISTANCES.values():
+        gaps = torch.stack([points[:, b, axis] - points[:, a, axis] for a, b in pairs], 1).mean(1)
+        columns.append(gaps / (across if axis == 0 else nose))
+    return torch.cat([blendshapes[:, list(USED)], torch.stack(columns, 1)], 1)
+
+
+def _upright(points: Tensor) -> Tensor:
+    """The points turned so that the eyes are level."""
+    along = points[:, 42:48].mean(1) - points[:, 36:42].mean(1)  # [N,2]
+    cosine, sine = (along / along.norm(dim=1, keepdim=True)).unbind(1)
+    turn = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)  # [N,2,2]
+    return points @ turn.mT
+
+
+def of_landmarks(face: Landmarks) -> Tensor:
+    """The expression [M] of a detected face."""
+    if face.blendshapes is None:
+        raise ValueError("this detector gives no blendshapes")
+    return measure(torch.from_numpy(face.points)[None], torch.from_numpy(face.blendshapes)[None])[0]
+
+
+def of_track(track: FaceTrack) -> Tensor:
+    """The expressions [T,M] of a clip; NaN where there is no face."""
+    if track.blendshapes is None:
+        raise ValueError("this detector gives no blendshapes")
+    return measure(torch.from_numpy(track.points), torch.from_numpy(track.blendshapes))
+
+
+class Probe:
+    """Measures pictures of one face that stays in its place, such as a generator's; differentiable."""
+
+    def __init__(self, nets: FaceLandmarkerNets, picture: Tensor) -> None:
+        """Find where the face is in `picture` [1,3,S,S] in [-1,1], aligned like FFHQ."""
+        self.nets = nets
+        size = picture.shape[-1]
+        # Begin with the middle four fifths of the picture, where FFHQ's faces are, then close in.
+        roi = torch.tensor([[[0.8 * size / 256, 0, 0.1 * size], [0, 0.8 * size / 256, 0.1 * size]]], device=picture.device)
+        with torch.no_grad():
+            for _ in range(2):
+                roi = roi_of_points(self._mesh(picture, roi))
+        self._unit_roi = _to_unit(roi, size)
+
+    def _mesh(self, pictures: Tensor, roi: Tensor) -> Tensor:
+        roi = roi.expand(len(pictures), -1, -1)
+        points, _ = self.nets.landmarks(crop(pictures * 0.5 + 0.5, roi))
+        return transform(roi, points)  # [N,478,3]
+
+    def points(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """[N,3,S,S] in [-1,1] -> points [N,68,2] in units of the picture ([0,1]), blendshapes [N,51]."""
+        size = pictures.shape[-1]
+        mesh = self._mesh(pictures, _from_unit(self._unit_roi, size))
+        return (to_68(mesh) + 0.5) / size, self.nets.blendshapes(mesh)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """[N,3,S,S] -> expressions [N,M]."""
+        return measure(*self.points(pictures))
+
+
+def _to_unit(matrix: Tensor, size: int) -> Tensor:
+    """A matrix into pixels of a picture of `size`, rewritten for the unit square; pixel centres lie at + 0.5."""
+    return torch.cat([matrix[..., :2], matrix[..., 2:] + 0.5], -1) / size
+
+
+def _from_unit(matrix: Tensor, size: int) -> Tensor:
+    scaled = matrix * size
+    return torch.cat([scaled[..., :2], scaled[..., 2:] - 0.5], -1)

@@ -1,0 +1,79 @@
+"""Fusion: from the target's W+ and the driver's to one that has the target's person and the driver's expression.
+
+The paper (section 3.4): s0 = a s1 + (1 - a) s2 with a 0-1 diagonal a over layers; its fixed answer takes layers 4
+and 5, counted from 1, from the driver. Here `from_driver` is 1 where a slot comes from the driver.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+from .generators import Generator
+from .types import Floats
+
+MOTIONS = ("relative", "absolute")
+FUSIONS = ("expression", "splice")
+
+
+@dataclass(frozen=True)
+class FuseOptions:
+    """How the expression gets into the target's latent."""
+
+    method: str = "expression"  # or "splice", the paper's
+    layers: str = ""  # slots from 0, as "2,4,7-9", or "paper", "expression"; empty: what suits the method
+    motion: str = "relative"  # to an anchor frame, or "absolute"
+    strength: float = 1.0
+
+
+def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
+    """Slots of W+ from a list and ranges ("2,4,7-9", counted from 0) or a preset ("paper", "expression").
+
+    Raises:
+        UsageError: not such a list, or a slot that the generator lacks or that changes nothing.
+    """
+    presets = {"paper": generator.paper_layers, "expression": generator.expression_layers}
+    if text in presets:
+        return presets[text]
+    slots: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match:
+            raise UsageError(f"--layers {text!r}: {part!r} is no slot; write 2,4,7-9 or one of: {', '.join(presets)}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        slots |= set(range(first, last + 1))
+        if last < first or last >= generator.num_layers:
+            raise UsageError(f"--layers {text!r}: {part!r} is no slot of {generator.name}; it has 0 to {generator.num_layers - 1}")
+    dead = sorted(slots - set(generator.live_layers))
+    if dead == sorted(slots):
+        live = ", ".join(map(str, generator.live_layers))
+        raise UsageError(f"--layers {text!r}: those slots of {generator.name} change nothing; the live ones are {live}")
+    return tuple(sorted(slots - set(dead)))
+
+
+def from_driver(layers: tuple[int, ...], num_layers: int) -> NDArray[np.float32]:
+    """The paper's alpha': [L,1], 1 where a slot comes from the driver."""
+    chosen = np.zeros((num_layers, 1), np.float32)
+    chosen[list(layers)] = 1
+    return chosen
+
+
+def splice(
+    target: Floats, driver: Floats, chosen: NDArray[np.float32], anchor: Floats | None = None, strength: float = 1.0
+) -> Floats:
+    """The target's latent [L,512] with the chosen slots of the driver's, or moved by their change.
+
+    Args:
+        target: the person.
+        driver: this frame.
+        chosen: [L,1], from `from_driver`.
+        anchor: the driver's latent in the anchor frame: then its change since is added (relative motion); None: the
+            driver's slots replace the target's (absolute, the paper's).
+        strength: 1 is all of it.
+    """
+    change = driver - (target if anchor is None else anchor)
+    return (target + strength * chosen * change).astype(np.float32)

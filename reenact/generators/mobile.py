@@ -1,0 +1,346 @@
+"""MobileStyleGAN, FFHQ 1024: the default generator.
+
+Belousov, "MobileStyleGAN: A Lightweight Convolutional Neural Network for High-Fidelity Image
+Synthesis" (2021): depthwise convolutions and inverse Haar transforms, distilled from StyleGAN2.
+The weights are read from the OpenVINO files that the PyPI package random_face ships; the per-slot W+
+input and the early exits are this project's.
+
+W+ has 23 slots: 0 is the 4x4 convolution; layer i (0..6, at 8..512 pixels) uses 3i+1 (up and conv1),
+3i+2 (conv2) and 3i+3 (its image head). Of the image heads only the last (slot 21) ships.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+from ..weights import WeightStore, shipped
+
+LAYERS = 7
+SLOTS = 3 * LAYERS + 2
+NATIVE_SIZE = 1024
+LEAK = 0.2
+_ELEMENT = {"f32": np.dtype("<f4"), "i64": np.dtype("<i8"), "i32": np.dtype("<i4")}
+
+
+def _haar_upsample(x: Tensor) -> Tensor:
+    """Inverse Haar transform. [N,4C,H,W] (C low-pass, then LH, HL, HH interleaved) -> [N,C,2H,2W]."""
+    n, c4, height, width = x.shape
+    c = c4 // 4
+    ll = x[:, :c]
+    lh, hl, hh = x[:, c:].reshape(n, c, 3, height, width).unbind(2)
+    low, high, cross, rest = ll + lh, hl + hh, ll - lh, hl - hh
+    quads = torch.stack([low + high, low - high, cross + rest, cross - rest], 2)  # [N,C,4,H,W]
+    return F.pixel_shuffle(quads.reshape(n, c4, height, width) * 0.5, 2)
+
+
+def haar_downsample(x: Tensor) -> Tensor:
+    """Haar transform, the inverse of the upsampling: [N,C,2H,2W] -> [N,4C,H,W]."""
+    n, c, height, width = x.shape
+    a, b, d, e = F.pixel_unshuffle(x, 2).reshape(n, c, 4, height // 2, width // 2).unbind(2)
+    ll, lh, hl, hh = a + b + d + e, a + b - d - e, a - b + d - e, a - b - d + e
+    high = torch.stack([lh, hl, hh], 2).flatten(1, 2)  # [N,3C,H,W]
+    return torch.cat([ll, high], 1) * 0.5
+
+
+class _Affine(nn.Module):
+    """w -> one factor a channel; `gain` is the equalised learning rate's constant."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, gain: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight * gain)  # [C,512]
+        self.bias = nn.Parameter(bias.reshape(-1) * gain)  # [C]
+
+    def forward(self, w: Tensor) -> Tensor:
+        return F.linear(w, self.weight, self.bias)[:, :, None, None]  # [N,C,1,1]
+
+
+class _StyledConv(nn.Module):
+    """Modulate, convolve (dense, or depthwise then 1x1), add noise and bias, leak.
+
+    The demodulation is a constant of this network, already folded into the weights.
+    """
+
+    def __init__(self, constants: dict[str, Tensor], name: str, weight: Tensor, noise: Tensor) -> None:
+        super().__init__()
+        modulation = constants[f"{name}.conv.modulation.weight"]
+        gain = 1 / math.sqrt(len(modulation) * 9)
+        self.style = _Affine(modulation, constants[f"{name}.conv.modulation.bias"], gain)
+        depthwise = constants.get(f"{name}.conv.weight_dw")
+        self.depthwise = None if depthwise is None else nn.Parameter(depthwise.squeeze(1))  # [C,1,3,3]
+        self.weight = nn.Parameter(weight)  # [O,C,1,1], or [O,C,3,3] where there is no depthwise part
+        self.bias = nn.Parameter(constants[f"{name}.bias"].reshape(-1))  # [O]
+        self.noise = nn.Parameter(noise)  # [1,1,H,W], constant, already times its strength
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        x = x * self.style(w)  # [N,C,H,W]
+        if self.depthwise is not None:
+            x = F.conv2d(x, self.depthwise, padding=1, groups=len(self.depthwise))
+        x = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)  # [N,O,H,W]
+        return F.leaky_relu_(x.add_(self.noise), LEAK)
+
+
+class _Layer(nn.Module):
+    """Modulated Haar upsampling and two styled convolutions: [N,C,H,W] -> [N,O,2H,2W]."""
+
+    def __init__(self, constants: dict[str, Tensor], index: int, weights: list[Tensor], noises: list[Tensor]) -> None:
+        super().__init__()
+        name = f"m.layers.{index}"
+        self.up = _Affine(constants[f"{name}.up.modulation.weight"], constants[f"{name}.up.modulation.bias"])
+        self.conv1 = _StyledConv(constants, f"{name}.conv1", weights[0], noises[0])
+        self.conv2 = _StyledConv(constants, f"{name}.conv2", weights[1], noises[1])
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        x = _haar_upsample(x * self.up(w1))
+        return self.conv2(self.conv1(x, w1), w2)
+
+
+class _ToImage(nn.Module):
+    """The network's own image head: [N,64,512,512] -> [N,3,1024,1024]."""
+
+    def __init__(self, constants: dict[str, Tensor], weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        name = f"m.layers.{LAYERS - 1}.to_img.conv.modulation"
+        modulation = constants[f"{name}.weight"]
+        self.style = _Affine(modulation, constants[f"{name}.bias"], 1 / math.sqrt(len(modulation)))
+        self.weight = nn.Parameter(weight)  # [12,64,1,1]
+        self.bias = nn.Parameter(bias.reshape(-1))  # [12]
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        return _haar_upsample(F.conv2d(x * self.style(w), self.weight, self.bias))
+
+
+def read_constants(xml: Path, data: Path) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    """The constants of an OpenVINO IR file as (name, array), in the file's order."""
+    try:
+        layers = ElementTree.parse(xml).getroot().iter("layer")
+        raw = data.read_bytes()
+        for layer in layers:
+            about = layer.find("data")
+            if layer.get("type") != "Const" or about is None:
+                continue
+            shape = [int(n) for n in about.get("shape", "").split(",") if n.strip()]
+            dtype = _ELEMENT[about.get("element_type", "")]
+            start, size = int(about.get("offset", 0)), int(about.get("size", 0))
+            yield layer.get("name", ""), np.frombuffer(raw[start : start + size], dtype).reshape(shape)
+    except (ElementTree.ParseError, KeyError, ValueError) as error:
+        raise WeightsError(f"{xml}: not the OpenVINO file that was expected ({error}); delete it to fetch it anew") from error
+
+
+class Mapping(nn.Module):
+    """z [N,512] normal -> w [N,512]."""
+
+    def __init__(self, constants: list[Tensor]) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([c for c in constants if c.shape == (512, 512)])  # already scaled
+        self.biases = nn.ParameterList([c for c in constants if c.shape == (512,)])
+
+    def forward(self, z: Tensor) -> Tensor:
+        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            x = F.leaky_relu(F.linear(x, weight, bias), LEAK) * math.sqrt(2)
+        return x
+
+
+class Synthesis(nn.Module):
+    """W+ [N,23,512] -> hidden features and the full picture."""
+
+    def __init__(self, constants: dict[str, Tensor]) -> None:
+        super().__init__()
+        # Where the IR has no names left, its order is the network's: conv1, then conv1 and conv2 of each layer.
+        weights = [c for name, c in constants.items() if name.startswith("Mul_") and name.endswith("_copy")]
+        noises = [c for name, c in constants.items() if name.isdigit() and _is_noise(c)]
+        self.input = nn.Parameter(constants["m.input.input"])  # [1,512,4,4]
+        self.conv1 = _StyledConv(constants, "m.conv1", weights[0], noises[0])
+        self.layers = nn.ModuleList(
+            _Layer(constants, i, weights[2 * i + 1 : 2 * i + 3], noises[2 * i + 1 : 2 * i + 3]) for i in range(LAYERS)
+        )
+        head = f"m.layers.{LAYERS - 1}.to_img"
+        self.to_image = _ToImage(constants, constants[f"{head}.conv.weight"], constants[f"{head}.bias"])
+
+    def hidden(self, w: Tensor) -> Iterator[Tensor]:
+        """Yield the features after each layer: 8x8 first, then doubling."""
+        x = self.conv1(self.input.expand(len(w), -1, -1, -1), w[:, 0])
+        for i, layer in enumerate(self.layers):
+            x = layer(x, w[:, 3 * i + 1], w[:, 3 * i + 2])
+            yield x
+
+    def forward(self, w: Tensor) -> Tensor:
+        *_, x = self.hidden(w)
+        image: Tensor = self.to_image(x, w[:, 3 * LAYERS])
+        return image
+
+
+def _is_noise(constant: Tensor) -> bool:
+    return constant.ndim == 4 and constant.shape[:2] == (1, 1) and constant.shape[2] == constant.shape[3] >= 4
+
+
+def load_networks(store: WeightStore) -> tuple[Mapping, Synthesis]:
+    """Both networks from the package's files, in fp32 on the CPU, frozen.
+
+    Raises:
+        WeightsError: a file can't be had, or is not what it should be.
+    """
+    constants = {
+        part: {
+            name: torch.from_numpy(value.copy())
+            for name, value in read_constants(
+                store.path(f"mobilestylegan-{part}.xml"), store.path(f"mobilestylegan-{part}.bin")
+            )
+        }
+        for part in ("mapping", "synthesis")
+    }
+    mapping = Mapping(list(constants["mapping"].values()))
+    synthesis = Synthesis(constants["synthesis"])
+    return mapping.requires_grad_(False).eval(), synthesis.requires_grad_(False).eval()
+
+
+class ImageHead(nn.Module):
+    """Early exit: the features at [N,C,S/2,S/2] -> the picture that the whole network would make, at [N,3,S,S].
+
+    A small stand-in for the rest of the network: a linear readout and three modulated stages beside it, at
+    the features' own resolution, styled by the slots that the rest would read, and an inverse Haar transform.
+    Trained by tools/train_heads.py.
+    """
+
+    def __init__(self, channels: int, width: int, slots: tuple[int, ...]) -> None:
+        super().__init__()
+        self.slots = slots
+        wide = 512 * len(slots)
+        self.scale: Tensor
+        self.register_buffer("scale", torch.ones(1, channels, 1, 1))  # brings each feature to unit size
+        self.style_in, self.style_mid, self.style_out = (nn.Linear(wide, c) for c in (channels, width, width))
+        self.style_skip = nn.Linear(wide, channels)
+        self.shift = nn.Linear(wide, 12)
+        for style in (self.style_in, self.style_mid, self.style_out, self.style_skip, self.shift):
+            nn.init.zeros_(style.weight)  # starts unmodulated
+            nn.init.constant_(style.bias, 0.0 if style is self.shift else 1.0)
+        self.enter = nn.Conv2d(channels, width, 1)
+        self.spread = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.mix = nn.Conv2d(width, width, 1)
+        self.leave = nn.Conv2d(width, 12, 1, bias=False)
+        nn.init.zeros_(self.leave.weight)  # starts as the linear readout
+        self.skip = nn.Conv2d(channels, 12, 1, bias=False)
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        """`x`: features [N,C,H,W]; `offset` [N,L,512]: w less the mean of W, along W's own axes, see `Axes`."""
+        v = offset[:, self.slots].flatten(1)  # [N,slots*512]
+        v = v / math.sqrt(v.shape[1])  # so that one learning rate suits styles and convolutions
+
+        def styled(features: Tensor, style: nn.Linear) -> Tensor:
+            return features * style(v)[:, :, None, None]
+
+        x = x * self.scale
+        y = F.leaky_relu(self.enter(styled(x, self.style_in)), LEAK)  # [N,K,H,W]
+        y = F.leaky_relu(self.mix(self.spread(styled(y, self.style_mid))), LEAK)
+        y = self.leave(styled(y, self.style_out)) + self.skip(styled(x, self.style_skip))
+        return _haar_upsample(y + self.shift(v)[:, :, None, None])
+
+
+HEADS = {128: (512, 256), 256: (256, 128), 512: (128, 80)}
+"""Early exit's picture size -> (channels of the features, width of the head)."""
+
+
+class Axes(nn.Module):
+    """Offsets from the mean of W along W's principal axes, none much longer than another.
+
+    In these coordinates a diagonal optimiser sees each direction at its own size, and the heads learn faster.
+    """
+
+    FLOOR = 0.02  # of variance: directions that W hardly uses, but inversions do, must not be blown up
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        super().__init__()
+        values, axes = torch.linalg.eigh(covariance.double())
+        self.mean: Tensor
+        self.matrix: Tensor
+        self.register_buffer("mean", mean)
+        self.register_buffer("matrix", (axes / (values + self.FLOOR).sqrt()).float())  # [512,512]
+
+    def forward(self, w: Tensor) -> Tensor:
+        return (w - self.mean) @ self.matrix
+
+
+def live_slots() -> tuple[int, ...]:
+    """The slots that change the picture."""
+    return (0, *(3 * i + k for i in range(LAYERS) for k in (1, 2)), 3 * LAYERS)
+
+
+def layer_of(size: int) -> int:
+    """The layer whose features make a picture of `size`."""
+    return int(math.log2(size)) - 4
+
+
+def make_head(size: int) -> ImageHead:
+    """An untrained early exit for pictures of `size`."""
+    channels, width = HEADS[size]
+    return ImageHead(channels, width, tuple(s for s in live_slots() if s > 3 * layer_of(size) + 2))
+
+
+class MobileGenerator:
+    """The `Generator` of this file: see `reenact.generators.Generator`."""
+
+    name = "mobile"
+    num_layers = SLOTS
+    live_layers = live_slots()
+    sizes = (*HEADS, NATIVE_SIZE)
+    # 8x8 to 64x64: mouth and cheeks at the low end, lids and brows at 32x32 and above.
+    expression_layers = (1, 2, 4, 5, 7, 8, 10, 11)
+    # The paper's 4 and 5, counted from 1 on StyleGAN, are the second convolution at 8x8 and the first at 16x16.
+    paper_layers = (2, 4)
+
+    def __init__(self, mapping: Mapping, synthesis: Synthesis, trained: dict[str, Tensor], device: torch.device) -> None:
+        self.mapping = mapping.to(device)
+        self.synthesis = synthesis.to(device, memory_format=torch.channels_last)
+        heads = nn.ModuleDict({str(size): make_head(size) for size in HEADS})
+        heads.load_state_dict({k.removeprefix("heads."): v for k, v in trained.items() if k.startswith("heads.")})
+        self.heads = heads.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        self.mean_latent = trained["mean"].to(device).repeat(SLOTS, 1)  # [L,512]
+        self.covariance = trained["covariance"].to(device)
+        self.axes = Axes(trained["mean"], trained["covariance"]).to(device)
+
+    def synthesize(self, w: Tensor, size: int) -> Tensor:
+        """[N,L,512] -> [N,3,size,size], RGB, about [-1,1].
+
+        Raises:
+            ValueError: it makes no pictures of that size.
+        """
+        if size not in self.sizes:
+            raise ValueError(f"size {size}: {self.name} makes pictures of {', '.join(map(str, self.sizes))}")
+        if size == NATIVE_SIZE:
+            return self.synthesis(w)  # type: ignore[no-any-return]  # a module's call is untyped
+        for layer, features in enumerate(self.synthesis.hidden(w)):
+            if layer == layer_of(size):
+                break
+        return self.heads[str(size)](features, self.axes(w))  # type: ignore[no-any-return]  # the same
+
+    def map(self, z: Tensor) -> Tensor:
+        """[N,512] normal noise -> [N,512] W."""
+        return self.mapping(z)  # type: ignore[no-any-return]  # the same
+
+    def layers_at(self, resolution: int) -> tuple[int, ...]:
+        """The live slots whose convolutions work at `resolution` (4, 8, ..., 512)."""
+        if resolution == 4:
+            return (0,)
+        first = 3 * (int(math.log2(resolution)) - 3) + 1
+        return tuple(s for s in (first, first + 1) if s in self.live_layers)
+
+
+def create(store: WeightStore, device: torch.device) -> MobileGenerator:
+    """The generator with its early exits, frozen, on `device`.
+
+    Raises:
+        WeightsError: a weight file can't be had or read.
+    """
+    mapping, synthesis = load_networks(store)
+    return MobileGenerator(mapping, synthesis, load_file(shipped("mobile_heads.safetensors")), device)

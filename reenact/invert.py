@@ -1,0 +1,189 @@
+"""Inversion: the W+ that makes a generator draw a given face, by gradient descent.
+
+The paper (Yang & Lim, section 3.2) descends from zero through the 9th convolution of VGG-16 with plain
+gradient steps: `PAPER`. The default recipe starts from the mean of W, uses Adam, a perceptual distance
+over four layers and pixels, small pictures first, and stops when it no longer improves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .generators import Generator
+from .perceptual import Vgg16, lpips_distance, lpips_features
+from .types import Inversion, Latent
+
+OnStep = Callable[[int, float], None]
+"""Called with (step, loss)."""
+
+PAPER_SCALE = 1e-6
+"""Multiplies the squared distance on convolution 9, so that the paper's learning rate of 1 converges with
+the packaged VGG-16. Found by tools/sweep_paper_scale.py; docs/method.md has the sweep."""
+
+
+@dataclass(frozen=True)
+class InvertOptions:
+    """How to search W+. The defaults are for a single picture, the target."""
+
+    steps: int = 100  # at most
+    rate: float = 0.08
+    optimiser: str = "adam"  # or "sgd"
+    start: str = "mean"  # or "zero"; a warm start overrides it
+    whitened: bool = False  # step in units of W's own spread along its own axes: keeps w where faces are
+    sizes: tuple[tuple[int, float], ...] = ((128, 0.5), (256, 0.5))  # picture size, share of the steps
+    distance: str = "lpips"  # or "conv9": the paper's
+    convs: tuple[int, ...] = (2, 4, 7, 10)
+    pixel_weight: float = 0.5
+    prior: float = 2e-4  # on the mean square of w's offset, in W's own spread
+    patience: int = 12  # steps without `tolerance` better, before it moves on or ends
+    tolerance: float = 0.002  # of the loss
+    warm_up: int = 8
+    decay: float = 0.4  # the share of the steps over which the rate falls to nothing
+
+
+TARGET = InvertOptions()
+DRIVER = InvertOptions(
+    steps=8, rate=0.06, whitened=True, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8
+)
+"""For the frames after a clip's first: few steps from the last frame's answer, held to W."""
+PAPER = InvertOptions(
+    steps=1000, rate=1.0, optimiser="sgd", start="zero", sizes=((1024, 1.0),), distance="conv9",
+    pixel_weight=0.0, prior=0.0, patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
+)  # fmt: skip
+
+
+class Whitening:
+    """W+ in coordinates where W has mean 0 and unit spread in every direction."""
+
+    def __init__(self, generator: Generator) -> None:
+        values, self.axes = torch.linalg.eigh(generator.covariance.double().cpu())
+        self.spread = values.clamp(min=1e-6).sqrt().float().to(generator.covariance.device)  # [512]
+        self.axes = self.axes.float().to(generator.covariance.device)  # [512,512], a column an axis
+        self.mean = generator.mean_latent
+
+    def white(self, w: Tensor) -> Tensor:
+        """[...,L,512] W+ -> white coordinates."""
+        return ((w - self.mean) @ self.axes) / self.spread
+
+    def colour(self, u: Tensor) -> Tensor:
+        """[...,L,512] white coordinates -> W+."""
+        return (u * self.spread) @ self.axes.T + self.mean
+
+
+def invert(
+    generator: Generator,
+    network: Vgg16,
+    picture: Tensor,
+    options: InvertOptions = TARGET,
+    start: Tensor | None = None,
+    weight: Tensor | None = None,
+    on_step: OnStep | None = None,
+) -> Inversion:
+    """Find the W+ whose picture looks like `picture`.
+
+    Args:
+        generator: what draws.
+        network: the features that compare.
+        picture: [1,3,S,S] RGB in [-1,1], S at least the largest size used.
+        options: the recipe.
+        start: W+ [L,512] to begin from (the frame before), or None for `options.start`.
+        weight: [1,1,S,S], where the picture counts (the face), or None for everywhere.
+        on_step: told of each step's loss.
+    """
+    whitening = Whitening(generator)
+    w = _start(generator, options) if start is None else start.to(picture.device)
+    free = torch.zeros(len(w), 1, device=w.device)
+    free[list(generator.live_layers)] = 1
+    fixed = w.detach().clone()
+    unknown = (whitening.white(fixed) if options.whitened else fixed).clone().requires_grad_()
+    kind = torch.optim.SGD if options.optimiser == "sgd" else torch.optim.Adam
+    optimiser = kind([unknown], lr=options.rate)
+    losses: list[float] = []
+    best_w = fixed
+
+    def latent() -> Tensor:
+        now = whitening.colour(unknown) if options.whitened else unknown
+        return fixed + (now - fixed) * free
+
+    for size, steps in _stages(generator, options):
+        loss_of = distance_to(network, F.adaptive_avg_pool2d(picture, size), options, _at(weight, size))
+        best, waited = math.inf, 0
+        for _ in range(steps):
+            for group in optimiser.param_groups:
+                group["lr"] = options.rate * _ramp(len(losses), options)
+            optimiser.zero_grad()
+            now = latent()
+            loss = loss_of(generator.synthesize(now[None], size))
+            if options.prior:
+                loss = loss + options.prior * whitening.white(now)[list(generator.live_layers)].square().mean()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            value = loss.item()
+            losses.append(value)
+            if on_step:
+                on_step(len(losses), value)
+            waited = 0 if value < best * (1 - options.tolerance) else waited + 1
+            if value < best:
+                best, best_w = value, now.detach().clone()
+            if waited >= options.patience:
+                break
+            optimiser.step()
+    return Inversion(Latent(best_w.float().cpu().numpy(), generator.name), tuple(losses))
+
+
+def distance_to(
+    network: Vgg16, picture: Tensor, options: InvertOptions, weight: Tensor | None = None
+) -> Callable[[Tensor], Tensor]:
+    """The loss against one picture [1,3,S,S]: pictures [1,3,S,S] -> a number."""
+    if options.distance == "conv9":
+        return _conv9_distance(network, picture)
+    with torch.no_grad():
+        wanted = lpips_features(network, picture, options.convs)
+
+    def loss(image: Tensor) -> Tensor:
+        perceptual = lpips_distance(lpips_features(network, image, options.convs), wanted, weight).sum()
+        error = (image - picture).square().mean(1, keepdim=True)
+        pixels = error.mean() if weight is None else (error * weight).sum() / weight.sum()
+        return perceptual + options.pixel_weight * pixels
+
+    return loss
+
+
+def _conv9_distance(network: Vgg16, picture: Tensor) -> Callable[[Tensor], Tensor]:
+    """The paper's: the whole picture, at 256 pixels, squared Euclidean distance on the 9th convolution."""
+    with torch.no_grad():
+        (wanted,) = network.features(F.adaptive_avg_pool2d(picture, 256), (9,))
+
+    def loss(image: Tensor) -> Tensor:
+        (found,) = network.features(F.adaptive_avg_pool2d(image, 256), (9,))
+        return PAPER_SCALE * (found - wanted).float().square().sum()
+
+    return loss
+
+
+def _start(generator: Generator, options: InvertOptions) -> Tensor:
+    mean = generator.mean_latent
+    return torch.zeros_like(mean) if options.start == "zero" else mean.clone()
+
+
+def _stages(generator: Generator, options: InvertOptions) -> Iterator[tuple[int, int]]:
+    """(picture size, steps), each size one that the generator can make."""
+    for size, share in options.sizes:
+        near = min(generator.sizes, key=lambda s: (abs(math.log2(s / size)), s))
+        yield near, max(1, round(options.steps * share))
+
+
+def _at(weight: Tensor | None, size: int) -> Tensor | None:
+    return None if weight is None else F.adaptive_avg_pool2d(weight, size)
+
+
+def _ramp(step: int, options: InvertOptions) -> float:
+    """The learning rate's share at a step: up over `warm_up`, down over the last `decay`."""
+    up = min(1.0, (step + 1) / (options.warm_up + 1))
+    left = (options.steps - step) / options.steps
+    return up * (min(1.0, left / options.decay) if options.decay else 1.0)
