@@ -195,7 +195,7 @@ class _Clock:
     """Stamps of one pass: the file's own, made increasing, with one warning for each kind of trouble."""
 
     def __init__(self, path: Path, time_base: Fraction, stream: av.VideoStream, warn: Warn) -> None:
-        self.seconds = 0.0
+        self.seconds = self._end = 0.0
         self._path, self._time_base, self._warn = path, time_base, warn
         self._step = max(1, round(1 / (time_base * _rate_or_guess(stream))))
         self._first: int | None = None
@@ -215,6 +215,7 @@ class _Clock:
             self._once("stamps", f"a time stamp doesn't increase after {self.seconds:.2f} s; it was repaired")
         self._last = pts
         self.seconds = float((pts - cast(int, self._first)) * self._time_base)
+        self._end = self.seconds + float((picture.duration or self._step) * self._time_base)
         return pts, self.seconds
 
     def damaged(self, how: str) -> None:
@@ -222,8 +223,8 @@ class _Clock:
         self._once("damage", f"{how} at about {self.seconds:.2f} s; going on with what decodes")
 
     def ended(self, duration: float | None) -> None:
-        """Say it if the file ends well before it claims to."""
-        if duration is not None and self.seconds + 10 * self._step * self._time_base + 0.5 < duration:
+        """Say it if the file ends well before the time that its header claims."""
+        if duration is not None and self._end + 0.5 < duration:
             self._once("damage", f"ends at {self.seconds:.2f} s of {duration:.2f} s; going on with what decodes")
 
     def _once(self, kind: str, message: str) -> None:

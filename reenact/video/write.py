@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import av
 import av.container
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from reenact.errors import UsageError, VideoError
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 
 SUFFIXES = tuple(KINDS)
 
-# H.264 level 6.2 ends at 139,264 macroblocks; few players take a side longer than 8192.
-MAX_SIDE = 8192
-MAX_AREA = 139_264 * 16 * 16
+# H.264 level 5.1, the most that phones, browsers and graphics cards decode: 36,864 macroblocks, which holds
+# 4096x2304. Encoders would take more, and gigabytes of memory with it.
+MAX_SIDE = 4096
+MAX_AREA = 36_864 * 16 * 16
 
 # Fixed, so that the bytes don't depend on how many cores a machine has.
 _THREADS = 4
@@ -192,7 +195,7 @@ class _Writer(ABC):
 
     def finish_partial(self) -> Path | None:
         """Close what was written so far, sound up to there, as `NAME.partial.SUFFIX`; None if there is nothing."""
-        if not self._frames:
+        if not self._frames or not self._temporary.exists():
             self.discard()
             return None
         self._finish(self._step, cut=True)
@@ -238,9 +241,9 @@ class _Writer(ABC):
             self._temporary.unlink(missing_ok=True)
 
     def _rename(self, name: Path) -> None:
-        self._worker.shutdown()
         with self._writing():
             os.replace(self._temporary, name)
+        self._worker.shutdown()
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._wait()
@@ -256,6 +259,8 @@ class _Writer(ABC):
         """Turn what the file system and FFmpeg say into one line."""
         try:
             yield
+        except UnknownCodecError as error:
+            raise VideoError(f"{self.path}: this build of PyAV has no encoder {error}; pip install av has") from error
         except (av.FFmpegError, OSError) as error:
             raise VideoError(f"{self.path}: can't be written ({reason(error)})") from error
 
@@ -316,7 +321,7 @@ class VideoWriter(_Writer):
         codec.colorspace = codec.color_primaries = codec.color_trc = 1  # H.273's number of BT.709
         codec.color_range = ColorRange.MPEG
         codec.thread_count = _THREADS
-        codec.options = _ENCODERS[self._kind.codec](self._crf)
+        codec.options = _ENCODERS[self._kind.codec](self._crf, math.prod(self._scaled))
 
     def _say_size(self) -> None:
         width, height = self._scaled
@@ -367,16 +372,22 @@ class MatteWriter(_Writer):
         return av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.matte), "gray")
 
 
-def _x264(crf: int) -> dict[str, str]:
-    return {"crf": str(crf), "preset": "medium"}
+def _x264(crf: int, area: int) -> dict[str, str]:
+    # The preset looks 40 frames ahead; above 1080p that is cut, so that the frames it holds take no more memory.
+    ahead = max(2, min(40, 40 * 1920 * 1088 // area))
+    options = {"crf": str(crf), "preset": "medium", "rc-lookahead": str(ahead)}
+    if platform.machine() in ("x86_64", "AMD64"):
+        # x264's AVX-512 code reads memory that it never set: the same frames gave different files.
+        options["x264-params"] = "asm=SSE2,SSSE3,SSE4.2"
+    return options
 
 
-def _vp9(crf: int) -> dict[str, str]:
+def _vp9(crf: int, area: int) -> dict[str, str]:
     # 0..63; about 6 more looks the same.
     return {"crf": str(crf * 63 // 51 + 2), "b:v": "0", "deadline": "good", "cpu-used": "5", "row-mt": "1"}
 
 
-_ENCODERS: dict[str, Callable[[int], dict[str, str]]] = {"libx264": _x264, "libvpx-vp9": _vp9}
+_ENCODERS: dict[str, Callable[[int, int], dict[str, str]]] = {"libx264": _x264, "libvpx-vp9": _vp9}
 
 
 def _fitted(width: int, height: int) -> tuple[int, int]:
