@@ -18,7 +18,7 @@ import av.container
 import av.stream
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 
 from reenact.errors import UsageError, VideoError
 from reenact.types import Frame, Rgb, VideoInfo
@@ -309,22 +309,13 @@ def _rgb24(picture: av.VideoFrame, width: int, height: int) -> Rgb:
     return cast(Rgb, rgb.to_ndarray())
 
 
-# H.273's numbers, which frames carry, to swscale's.
-_COLORSPACES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    5: Colorspace.ITU601,
-    6: Colorspace.ITU601,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
+# H.273's number of a matrix, which frames carry, to swscale's: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020 twice.
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 
 
-def _colorspace(picture: av.VideoFrame) -> Colorspace:
+def _colorspace(picture: av.VideoFrame) -> int:
     """The named matrix; where none is named, what everyone assumes: BT.709 from 720 lines on, else BT.601."""
-    assumed = Colorspace.ITU709 if picture.height >= 720 else Colorspace.ITU601
-    return _COLORSPACES.get(picture.colorspace, assumed)
+    return _MATRICES.get(picture.colorspace, 1 if picture.height >= 720 else 5)
 
 
 def time_base(stream: av.VideoStream | av.AudioStream) -> Fraction:

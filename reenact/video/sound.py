@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import av
 import av.container
+import numpy as np
 
 from reenact.video.kinds import Kind
 from reenact.video.read import Warn, open_input, packets, time_base
@@ -23,9 +24,9 @@ class Sound(ABC):
     Times are in seconds on the file's clock.
     """
 
-    def __init__(self, path: Path, cut: bool, warn: Warn) -> None:
-        """Open the track; of a `cut`, only what begins inside is written."""
-        self._path, self._cut, self._warn = path, cut, warn
+    def __init__(self, path: Path, warn: Warn) -> None:
+        """Open the track; VideoError if that can't be."""
+        self._path, self._warn = path, warn
         self._exit = ExitStack()
         self._input = self._exit.enter_context(open_input(path))
         self._source = self._input.streams.audio[0]
@@ -44,9 +45,6 @@ class Sound(ABC):
     def begin(self, zero: Fraction) -> None:
         """Say which time is the output's zero, before the first `advance`."""
         self._zero = zero
-        # A whole track keeps the run-up that its decoder needs, though that lies before zero.
-        if self._cut and zero > _heard_from(self._source):
-            self._pieces = ((time, piece) for time, piece in self._pieces if time >= zero)
 
     def advance(self, until: Fraction | None) -> None:
         """Write the pieces that begin before `until`; None: all that are left."""
@@ -77,14 +75,17 @@ class Sound(ABC):
 class _CopiedSound(Sound):
     """Sound whose packets go through as they are."""
 
-    def __init__(self, path: Path, output: av.container.OutputContainer, cut: bool, warn: Warn) -> None:
-        super().__init__(path, cut, warn)
+    def __init__(self, path: Path, output: av.container.OutputContainer, warn: Warn) -> None:
+        super().__init__(path, warn)
         self._output = output
         self._stream = output.add_stream_from_template(self._source)
         self._last: int | None = None
 
     def _all(self) -> Iterator[tuple[Fraction, av.Packet[Any]]]:
-        return ((self._reached, packet) for packet in self._packets())
+        for packet in self._packets():
+            # A track that is heard from its start keeps the run-up that its decoder needs, though that lies before.
+            if self._reached >= self._zero or self._zero <= _heard_from(self._source):
+                yield self._reached, packet
 
     def _put(self, time: Fraction, packet: av.Packet[Any]) -> None:
         stamp = round(time / time_base(self._source))
@@ -98,8 +99,8 @@ class _CopiedSound(Sound):
 class _EncodedSound(Sound):
     """Sound that the output can't hold as it is: decoded, and encoded again."""
 
-    def __init__(self, path: Path, output: av.container.OutputContainer, cut: bool, warn: Warn, encoder: str) -> None:
-        super().__init__(path, cut, warn)
+    def __init__(self, path: Path, output: av.container.OutputContainer, warn: Warn, encoder: str) -> None:
+        super().__init__(path, warn)
         self._output = output
         rates = av.Codec(encoder, "w").audio_rates
         rate = self._source.rate if not rates or self._source.rate in rates else 48000
@@ -125,8 +126,12 @@ class _EncodedSound(Sound):
                 yield frame.pts * frame.time_base, frame
 
     def _put(self, time: Fraction, frame: av.AudioFrame) -> None:
-        frame.time_base = Fraction(1, frame.sample_rate)
-        frame.pts = round(time * frame.sample_rate)
+        stamp = round(time * frame.sample_rate)
+        if stamp + frame.samples <= 0:
+            return
+        if stamp < 0:  # cut to the sample
+            frame, stamp = _without_start(frame, -stamp), 0
+        frame.time_base, frame.pts = Fraction(1, frame.sample_rate), stamp
         self._output.mux(self._stream.encode(frame))
 
     def finish(self) -> None:
@@ -134,7 +139,17 @@ class _EncodedSound(Sound):
         self._output.mux(self._stream.encode(None))
 
 
-def open_sound(path: Path, output: av.container.OutputContainer, kind: Kind, cut: bool, warn: Warn) -> Sound | None:
+def _without_start(frame: av.AudioFrame, samples: int) -> av.AudioFrame:
+    """The frame less its first samples."""
+    wave = frame.to_ndarray()  # [channels, samples], or [1, samples * channels] where they are interleaved
+    skipped = samples if frame.format.is_planar else samples * frame.layout.nb_channels
+    rest: Any = np.ascontiguousarray(wave[:, skipped:])
+    shorter = av.AudioFrame.from_ndarray(rest, frame.format.name, frame.layout.name)
+    shorter.sample_rate = frame.sample_rate
+    return shorter
+
+
+def open_sound(path: Path, output: av.container.OutputContainer, kind: Kind, warn: Warn) -> Sound | None:
     """The sound of `path` on its way into `output`, copied where that can be."""
     with open_input(path) as container:
         codec = container.streams.audio[0].codec_context
@@ -144,9 +159,9 @@ def open_sound(path: Path, output: av.container.OutputContainer, kind: Kind, cut
         return None
     if kind.copied is None or name in kind.copied:
         with suppress(ValueError):  # what FFmpeg can't put into Matroska
-            return _CopiedSound(path, output, cut, warn)
+            return _CopiedSound(path, output, warn)
     warn(f"{path}: its {name} sound doesn't go into {kind.format} as it is; encoded again with {kind.sound}")
-    return _EncodedSound(path, output, cut, warn, kind.sound)
+    return _EncodedSound(path, output, warn, kind.sound)
 
 
 def sound_start(path: Path) -> Fraction | None:

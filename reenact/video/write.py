@@ -298,8 +298,8 @@ class VideoWriter(_Writer):
         driver: gives the time base of `Frame.pts` and the frame rate; None: 1/25 s per tick.
         audio_from: take the sound of this file, in the driver's clock; usually the driver's path. It is copied
             packet by packet, or encoded again where the container can't hold it, which is said.
-        cut: the frames are a part of the driver: sound starts with the first frame and ends with the last, at
-            the nearest packet inside. Otherwise all of the sound is kept.
+        cut: the frames are a part of the driver: sound starts with the first frame, at the next packet (to the
+            sample where it is encoded again), and ends with the last. Otherwise all of the sound is kept.
         overwrite: replace an existing file.
         inputs: further files that the output must not be.
         on_warning: gets a line for each thing said.
@@ -347,7 +347,7 @@ class VideoWriter(_Writer):
         )
 
     def _open_sound(self, audio_from: Path) -> Sound | None:
-        return open_sound(audio_from, self._output, self._kind, self._cut, self._warn)
+        return open_sound(audio_from, self._output, self._kind, self._warn)
 
 
 class MatteWriter(_Writer):
