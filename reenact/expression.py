@@ -30,6 +30,7 @@ DISTANCES: dict[str, tuple[tuple[tuple[int, int], ...], int]] = {
     "brow left": (((19, 36), (21, 39)), 1),
     "brow right": (((24, 45), (22, 42)), 1),
 }
+_DISTANCE_WEIGHTS = {"lips open": 4.0, "mouth width": 3.0, "lid left": 6.0, "lid right": 6.0}
 REGIONS: dict[str, tuple[str, ...]] = {
     "eyes": ("eye", "lid"),
     "brows": ("brow",),
@@ -37,6 +38,8 @@ REGIONS: dict[str, tuple[str, ...]] = {
 }
 NAMES = (*(BLENDSHAPES[i] for i in USED), *DISTANCES)
 """What each of the measure's numbers is."""
+WEIGHTS = torch.tensor([1.0] * len(USED) + [_DISTANCE_WEIGHTS.get(name, 2.0) for name in DISTANCES])
+"""How much an error in each counts: a blendshape's unit is its whole range, a distance's a nose or two eyes."""
 
 
 def region_of(name: str) -> str:

@@ -65,14 +65,14 @@ class Whitening:
         values, self.axes = torch.linalg.eigh(generator.covariance.double().cpu())
         self.spread = values.clamp(min=1e-6).sqrt().float().to(generator.covariance.device)  # [512]
         self.axes = self.axes.float().to(generator.covariance.device)  # [512,512], a column an axis
-        self.mean = generator.mean_latent
+        self.mean = generator.mean_latent[:1]  # one W for every slot
 
     def white(self, w: Tensor) -> Tensor:
-        """[...,L,512] W+ -> white coordinates."""
+        """[...,S,512] W+, any number of slots -> white coordinates."""
         return ((w - self.mean) @ self.axes) / self.spread
 
     def colour(self, u: Tensor) -> Tensor:
-        """[...,L,512] white coordinates -> W+."""
+        """[...,S,512] white coordinates, any number of slots -> W."""
         return (u * self.spread) @ self.axes.T + self.mean
 
 

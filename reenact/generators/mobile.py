@@ -252,12 +252,10 @@ HEADS = {128: (512, 256), 256: (256, 128), 512: (128, 80)}
 
 
 class Axes(nn.Module):
-    """Offsets from the mean of W along W's principal axes, none much longer than another.
+    """Offsets from the mean of W along W's principal axes, of unit size on average.
 
-    In these coordinates a diagonal optimiser sees each direction at its own size, and the heads learn faster.
+    In these coordinates an optimiser that scales each number by itself sees W's directions one by one.
     """
-
-    FLOOR = 0.02  # of variance: directions that W hardly uses, but inversions do, must not be blown up
 
     def __init__(self, mean: Tensor, covariance: Tensor) -> None:
         super().__init__()
@@ -265,7 +263,7 @@ class Axes(nn.Module):
         self.mean: Tensor
         self.matrix: Tensor
         self.register_buffer("mean", mean)
-        self.register_buffer("matrix", (axes / (values + self.FLOOR).sqrt()).float())  # [512,512]
+        self.register_buffer("matrix", (axes / values.mean().sqrt()).float())  # [512,512]
 
     def forward(self, w: Tensor) -> Tensor:
         return (w - self.mean) @ self.matrix
