@@ -6,6 +6,7 @@ Rotation and pixel aspect are applied, colours converted by the matrix and range
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -128,9 +129,10 @@ def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vi
 @contextmanager
 def open_input(path: Path) -> Iterator[av.container.InputContainer]:
     """A file opened for reading, whatever it holds; VideoError if it can't be."""
-    if not path.exists():
+    # os.path, since a folder that can't be entered is no reason for a traceback.
+    if not os.path.exists(path):
         raise VideoError(f"{path}: no such file")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise VideoError(f"{path}: not a file; give a video such as .mp4, .mov, .mkv, .webm or .gif")
     try:
         # An absolute path is never taken for an address, and a playlist can't reach the network.

@@ -53,7 +53,7 @@ def check_output(
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: can't write {path.suffix or 'a file without suffix'}; use {', '.join(suffixes)}")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UsageError(f"{path}: there is no folder {path.parent}; make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise UsageError(f"{path}: can't write into folder {path.parent}; choose another one")
@@ -127,7 +127,7 @@ class _Writer(ABC):
             "w",
             format=self._kind.format,
             # No dates and no random identifiers: same frames, same bytes.
-            container_options={**self._kind.options, "fflags": "+bitexact"},
+            container_options={**self._kind.options, **self._clock_options(), "fflags": "+bitexact"},
         )
         self._stream = cast(av.VideoStream, self._output.add_stream(self._kind.codec, self._rate))
         self._stream.codec_context.time_base = self._time_base
@@ -135,6 +135,13 @@ class _Writer(ABC):
         if audio_from:
             self._sound = self._open_sound(audio_from)
         self._output.start_encoding()
+
+    def _clock_options(self) -> dict[str, str]:
+        """MP4 notes when each track begins in ticks of a clock of its own: milliseconds, unless told finer ones."""
+        if self._kind.format not in ("mp4", "mov"):
+            return {}
+        ticks = self._time_base.denominator
+        return {"movie_timescale": str(ticks * math.ceil(10_000 / ticks))} if ticks < 1_000_000 else {}
 
     @abstractmethod
     def _set_up(self, codec: av.VideoCodecContext) -> None:

@@ -478,6 +478,17 @@ def test_picture_and_sound_keep_their_distance(tmp_path, suffix, picture_start, 
     assert len(stamps_of(output)) == 25
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_picture_that_begins_after_the_sound_keeps_its_exact_time(tmp_path, suffix):
+    stamps = [12345 + 3003 * i for i in range(20)]
+    clip = make_clip(tmp_path / "c.mp4", stamps, Fraction(1, 90000), sound="aac", sound_seconds=1.0)
+    output = tmp_path / f"out{suffix}"
+    copy(Path(clip), output)
+    assert stamps_of(output) == stamps_of(clip)
+    assert stamps_of(output, "audio") == stamps_of(clip, "audio")
+    assert stamps_of(output)[0] == pytest.approx(12345 / 90000, abs=1e-3)
+
+
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
 def test_a_cut_takes_the_sound_of_its_own_time(tmp_path, codec):
     clip = make_clip(tmp_path / "c.mkv", range(0, 2000, 40), Fraction(1, 1000), sound=codec)
