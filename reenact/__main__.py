@@ -1,0 +1,8 @@
+"""`python -m reenact` is the command `reenact`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,499 @@
+"""The command line: what the words mean, what can be refused before the work begins, and where results go."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
+
+from . import weights
+from .console import Console
+from .errors import ReenactError, UsageError, VideoError, WeightsError
+from .weights import WeightStore
+
+# What imports torch is imported where it is used: it takes seconds, and a typing error should not.
+if TYPE_CHECKING:
+    from .pipeline import Hooks, Options
+    from .trace import Trace
+    from .types import Frame, VideoInfo
+    from .video import MatteWriter, VideoWriter
+
+    _Group = argparse._ArgumentGroup
+
+T = TypeVar("T")
+W = TypeVar("W", "MatteWriter", "VideoWriter")
+
+DEFAULT_PRESET = "balanced"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+INTERRUPTED = 130
+
+_DESCRIPTION = """\
+Make the person in a picture show the facial expressions of the person in a video.
+
+TARGET is a picture of one person. DRIVER is a video of another; its timing and its sound go into the result. A
+DRIVER that is a picture gives a picture. Networks that are needed are fetched once, at first use.
+"""
+
+_EXAMPLES = """\
+examples:
+  reenact me.jpg actor.mp4 -o out.mp4
+      the whole video
+  reenact me.jpg actor.mp4 -o try.mp4 --preset fast --start 0:10 --max-frames 50 --side-by-side
+      a quick look at two seconds of it, beside target and driver
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status: 0, 1 (failure), 2 (usage) or 130 (Ctrl-C)."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parser, run = _reenact_parser(), _reenact
+    if words[:1] == ["weights"]:
+        parser, run, words = _weights_parser(), _weights, words[1:]
+    console = Console()
+    try:
+        args = parser.parse_args(words)
+        console = Console(args.quiet, args.verbose)
+        with console:
+            run(args, console)
+        return 0
+    except ReenactError as error:
+        console.error(str(error))
+        return error.exit_status
+    except KeyboardInterrupt:
+        console.stopped("stopped")
+        return INTERRUPTED
+
+
+# --- Words --------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError, which `main` prints."""
+        raise UsageError(f"{message} ({self.prog} --help lists the options)")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Adds to each setting its default, from the options' own classes."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        path = _setting(action.dest)
+        if path is None or action.help is None or "default" in action.help:
+            return action.help
+        from .pipeline import PRESETS
+
+        return f"{action.help} (default: {attrgetter(path)(PRESETS[DEFAULT_PRESET])})"
+
+
+_SETTING = "options."
+
+
+def _setting(dest: str) -> str | None:
+    """Where in `pipeline.Options` an argument belongs ("fuse.layers"); None: nowhere."""
+    return dest.removeprefix(_SETTING) if dest.startswith(_SETTING) else None
+
+
+def _add(group: _Group, flag: str, setting: str, metavar: str, type: Callable[[str], Any], help: str) -> None:
+    """Add a flag for one field of `pipeline.Options`; it is None where it is not given."""
+    group.add_argument(flag, dest=_SETTING + setting, metavar=metavar, type=type, help=help)
+
+
+def _reenact_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="reenact",
+        usage="reenact TARGET DRIVER -o OUT [options]\n       reenact weights list|fetch|verify|licenses [NAME ...]",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=_Help,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    _add_files(parser.add_argument_group("what goes in and out"))
+    _add_part(parser.add_argument_group("which part of the driver"))
+    _add_look(parser.add_argument_group("how it is done"))
+    _add_tools(parser.add_argument_group("with what"))
+    _add_common(parser.add_argument_group("this command"))
+    return parser
+
+
+def _add_files(group: _Group) -> None:
+    add = group.add_argument
+    add("target", metavar="TARGET", type=Path, help="picture of the person to be animated")
+    add("driver", metavar="DRIVER", type=Path, help="video (or picture) of the person who acts")
+    result = "the result: .mp4 .mkv .mov .webm, or .png .jpg .webp where DRIVER is a picture"
+    add("-o", "--output", metavar="OUT", type=Path, required=True, help=result)
+    add("-y", "--overwrite", action="store_true", help="replace what is there")
+    add("--side-by-side", action="store_true", help="show target, driver and result in a row")
+    add("--matte", metavar="FILE.mkv", type=Path, help="also save, losslessly, where the result differs from TARGET")
+    add("--trace", metavar="DIR", type=Path, help="also save intermediate pictures and loss curves")
+
+
+def _add_part(group: _Group) -> None:
+    _add(group, "--start", "start", "TIME", _seconds, "begin here: seconds or mm:ss (default: the beginning)")
+    _add(group, "--end", "end", "TIME", _seconds, "end here (default: the end)")
+    _add(group, "--max-frames", "max_frames", "N", _whole(1), "stop after so many frames (default: all)")
+
+
+def _add_look(group: _Group) -> None:
+    group.add_argument(
+        "--preset",
+        metavar="NAME",
+        default=DEFAULT_PRESET,
+        help="fast, balanced, quality, or paper (the published recipe): sets all that follows, unless you set it "
+        f"yourself (default: {DEFAULT_PRESET}, and so are the defaults below)",
+    )
+    strength = "how much of the driver's expression: 1 is all of it"
+    _add(group, "--strength", "fuse.strength", "X", _number, strength)
+    motion = "relative: what changes in the driver's face since the anchor frame; absolute: that face as it is"
+    _add(group, "--motion", "fuse.motion", "HOW", str, motion)
+    anchor = "the driver's frame, counted from 0, that looks as TARGET does (default: the most alike)"
+    _add(group, "--anchor-frame", "anchor", "N", _whole(0), anchor)
+    _add(group, "--smooth", "smooth", "SIGMA", _not_negative, "smoothing of the motion in time, in frames; 0: none")
+    size = "side of the generated face: 128, 256, 512 or 1024 (default: what the face in TARGET needs)"
+    _add(group, "--size", "size", "PIXELS", _whole(1), size)
+    fuse = "expression: solve for the driver's expression; splice: take layers of the driver's latent, as in the paper"
+    _add(group, "--fuse", "fuse.method", "HOW", str, fuse)
+    layers = "slots of the latent that may change: 2,4,7-9, or paper, or expression (default: what suits --fuse)"
+    _add(group, "--layers", "fuse.layers", "LIST", str, layers)
+    _add(group, "--steps", "target.steps", "N", _whole(1), "steps at most to find TARGET in the generator")
+    driver_steps = "the same for each frame of DRIVER, where --fuse is splice"
+    _add(group, "--driver-steps", "driver.steps", "N", _whole(1), driver_steps)
+
+
+def _add_tools(group: _Group) -> None:
+    _add(group, "--generator", "generator", "NAME", str, "what draws faces")
+    _add(group, "--detector", "detector", "NAME", str, "what finds faces: auto, landmarker, face-alignment or dlib")
+    _add(group, "--device", "device", "NAME", str, "where it runs: auto, cpu, cuda, cuda:N or mps")
+    _add(group, "--seed", "seed", "N", _whole(0), "same seed, same machine, same result")
+
+
+def _weights_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="reenact weights",
+        description="The networks that others trained: what there is, fetching, checking, licences.\n"
+        f"They are kept in {weights.default_root()} ($REENACT_WEIGHTS names another folder).",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("action", metavar="list|fetch|verify|licenses", choices=tuple(_ACTIONS), help="what to do")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="with which files (default: all)")
+    _add_common(parser.add_argument_group("this command"))
+    return parser
+
+
+def _add_common(group: _Group) -> None:
+    group.add_argument("--offline", action="store_true", help="never use the network")
+    loudness = group.add_mutually_exclusive_group()
+    loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
+    loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("--version", action="version", version=f"reenact {_version()}", help="show the version")
+    group.add_argument("-h", "--help", action="help", help="show this help")
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("reenact")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+# --- Values -------------------------------------------------------------------------------------
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = _number(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is less than 0")
+    return value
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    """12.5, 1:02.5 or 1:00:00 in seconds."""
+    try:
+        seconds = 0.0
+        for part in text.split(":"):
+            seconds = seconds * 60 + float(part)
+    except ValueError:
+        seconds = math.nan
+    if not math.isfinite(seconds) or text.count(":") > 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write seconds or mm:ss")
+    if "-" in text:
+        raise argparse.ArgumentTypeError(f"{text} is negative; times count from the beginning")
+    return seconds
+
+
+def _with_setting(options: T, path: str, value: object) -> T:
+    """A copy of nested frozen dataclasses with the field at `path` ("fuse.layers") changed."""
+    name, _, rest = path.partition(".")
+    inner = _with_setting(getattr(options, name), rest, value) if rest else value
+    return cast(T, replace(cast(Any, options), **{name: inner}))
+
+
+def _options(args: argparse.Namespace) -> Options:
+    """The preset's options, changed by what was given.
+
+    Raises:
+        UsageError: no preset, generator, detector, fusion or motion of that name, or times that don't fit.
+    """
+    from . import plugins
+    from .fuse import FUSIONS, MOTIONS
+    from .pipeline import PRESETS
+
+    options = PRESETS[_one_of("--preset", args.preset, PRESETS)]
+    for dest, value in vars(args).items():
+        path = _setting(dest)
+        if path is not None and value is not None:
+            options = _with_setting(options, path, value)
+    _one_of("--generator", options.generator, plugins.names("generators"))
+    _one_of("--detector", options.detector, ["auto", *plugins.names("detectors")])
+    _one_of("--fuse", options.fuse.method, FUSIONS)
+    _one_of("--motion", options.fuse.motion, MOTIONS)
+    if options.end is not None and options.end <= (options.start or 0.0):
+        raise UsageError(f"--end {options.end:g} s: must be later than --start, {options.start or 0.0:g} s")
+    return options
+
+
+def _one_of(flag: str, value: str, known: Sequence[str] | dict[str, Any]) -> str:
+    if value not in known:
+        raise UsageError(f"{flag} {value}: there is no such; choose from {', '.join(known)}")
+    return value
+
+
+# --- reenact ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What was asked for, checked as far as it can be before the work begins."""
+
+    target: Path
+    driver: Path
+    output: Path
+    matte: Path | None
+    overwrite: bool
+    side_by_side: bool
+    options: Options
+    video: VideoInfo | None  # of the driver; None: it is a picture
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only a part of the driver is used."""
+        o = self.options
+        return not (o.start is o.end is o.max_frames is None)
+
+    def expected_frames(self) -> int | None:
+        """About how many there will be; None if the driver doesn't tell."""
+        if self.video is None:
+            return 1
+        o, count, seconds = self.options, self.video.frame_count, self.video.duration
+        if count is None and seconds and self.video.frame_rate:
+            count = round(seconds * self.video.frame_rate)
+        if count and seconds:
+            used = min(o.end or seconds, seconds) - (o.start or 0.0)
+            count = max(1, round(count * used / seconds))
+        return min((n for n in (count, o.max_frames) if n is not None), default=None)
+
+
+def _reenact(args: argparse.Namespace, console: Console) -> None:
+    from .pipeline import reenact
+    from .trace import Trace
+
+    began = time.monotonic()
+    job = _checked(args)
+    trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
+    store = WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download)
+    frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace))
+    pairs = _beside(job, frames) if job.side_by_side else ((frame, frame) for frame in frames)
+    count = (_save_picture if job.video is None else _save_video)(job, pairs, console)
+    console.end_stage()
+    took = time.monotonic() - began
+    console.say(f"{job.output}: {_plural(count, 'frame')} in {took:.1f} s, {count / took:.2g} per second")
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _checked(args: argparse.Namespace) -> _Job:
+    """The job, if nothing speaks against it that can be known by now.
+
+    Raises:
+        UsageError: a value or an output that can't be used.
+        VideoError: a driver that can't.
+    """
+    from .images import is_image
+    from .video import SUFFIXES, check_output, probe
+
+    options = _options(args)
+    if not args.driver.exists():
+        raise VideoError(f"{args.driver}: no such file")
+    still = is_image(args.driver)
+    video = None if still else probe(args.driver)
+    suffixes = IMAGE_SUFFIXES if still else SUFFIXES
+    if args.output.suffix.lower() not in suffixes:
+        what = "picture" if still else "video"
+        raise UsageError(f"{args.output}: {args.driver} is a {what}, and so is the result; use {', '.join(suffixes)}")
+    check_output(args.output, (args.target, args.driver), args.overwrite, suffixes)
+    if args.matte:
+        if still:
+            raise UsageError(f"--matte {args.matte}: is a video, and {args.driver} is a picture; leave it out")
+        check_output(args.matte, (args.target, args.driver), args.overwrite, (".mkv",))
+        if args.matte.resolve() == args.output.resolve():
+            raise UsageError(f"--matte {args.matte}: is the output too; name another file")
+    return _Job(
+        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, options, video
+    )  # fmt: skip
+
+
+def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
+    from .pipeline import Hooks
+
+    expected, auto = job.expected_frames(), job.options.detector == "auto"
+
+    def progress(stage: str, done: int, total: int | None) -> None:
+        # While the driver is first read nobody knows its frames; what it claims is good enough for a bar.
+        console.progress(stage, done, expected if stage == "track" else total)
+        if trace and stage == "track":
+            trace.total = done
+
+    def note(line: str) -> None:
+        console.note(line, always=auto and line.startswith("detector: "))
+
+    hooks = Hooks(progress=progress, note=note, warn=console.warn)
+    return replace(hooks, picture=trace.picture, losses=trace.losses) if trace else hooks
+
+
+def _beside(job: _Job, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]:
+    """Each frame, and the same with target and driver on its left."""
+    from .images import read_image
+    from .trace import row
+    from .video import read_frames
+
+    o, target = job.options, read_image(job.target)
+    acted = (f.rgb for f in read_frames(job.driver, o.start, o.end, o.max_frames)) if job.video else iter(
+        [read_image(job.driver)]
+    )  # fmt: skip
+    for frame, driver in zip(frames, acted, strict=False):
+        yield frame, replace(frame, rgb=row([target, driver, frame.rgb], len(frame.rgb)), matte=None)
+
+
+def _save_picture(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Console) -> int:
+    """Write the one frame that a picture gives."""
+    from .images import write_image
+
+    for _, shown in pairs:
+        write_image(job.output, shown.rgb)
+    return 1
+
+
+def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Console) -> int:
+    """Write the frames, and the matte where one is wanted; returns how many.
+
+    After Ctrl-C what was written so far is kept under another name, and said.
+    """
+    from .video import MatteWriter, VideoWriter
+
+    def opened(kind: type[W], path: Path, frame: Frame) -> W:
+        height, width = frame.rgb.shape[:2]
+        return files.enter_context(kind(
+            path, width, height, job.video, audio_from=job.driver, cut=job.is_cut, overwrite=job.overwrite,
+            inputs=(job.target,), on_warning=console.warn,
+        ))  # fmt: skip
+
+    count, video, matte = 0, None, None
+    try:
+        with ExitStack() as files:
+            for frame, shown in pairs:
+                if count == 0:
+                    matte = opened(MatteWriter, job.matte, frame) if job.matte else None
+                    video = opened(VideoWriter, job.output, shown)
+                assert video
+                video.write(shown)
+                if matte:
+                    matte.write(frame)
+                count += 1
+    except KeyboardInterrupt:
+        if video and video.partial_path:
+            console.stopped(f"{video.partial_path} holds the first {_plural(count, 'frame')}")
+        raise
+    return count
+
+
+# --- reenact weights ----------------------------------------------------------------------------
+
+
+def _weights(args: argparse.Namespace, console: Console) -> None:
+    store = WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download)
+    names = args.names or [weight.name for weight in weights.entries()]
+    for name in names:
+        store.weight(name)  # an unknown name ends it before anything is done
+    _ACTIONS[args.action](store, names)
+
+
+def _list(store: WeightStore, names: Sequence[str]) -> None:
+    for name in names:
+        weight = store.weight(name)
+        state = store.verify(name) or "here"
+        print(f"{name:28}{weight.bytes / 1e6:8.1f} MB  {state:14}{weight.licence}")
+
+
+def _fetch(store: WeightStore, names: Sequence[str]) -> None:
+    for path in store.fetch(names):
+        print(path)
+
+
+def _verify(store: WeightStore, names: Sequence[str]) -> None:
+    faults = {name: store.verify(name) for name in names}
+    for name, fault in faults.items():
+        print(f"{name}: {fault or 'whole'}")
+    damaged = [name for name, fault in faults.items() if fault and (store.root / name).exists()]
+    if damaged:
+        raise WeightsError(f"damaged in {store.root}: {', '.join(damaged)}; `reenact weights fetch` mends it")
+
+
+def _licenses(store: WeightStore, names: Sequence[str]) -> None:
+    for line in weights.licences():
+        if any(name in names for name in line.partition(": ")[0].split(", ")):
+            print(line)
+
+
+_ACTIONS: dict[str, Callable[[WeightStore, Sequence[str]], None]] = {
+    "list": _list,
+    "fetch": _fetch,
+    "verify": _verify,
+    "licenses": _licenses,
+}

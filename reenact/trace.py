@@ -1,0 +1,169 @@
+"""A look inside: intermediate pictures of a few frames, a contact sheet of each, and the loss curves.
+
+The sheets show what figure 2 of the paper shows, the curves what its figures 4 and 5 show.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .errors import UsageError
+from .types import Rgb
+
+FRAMES = 8
+"""How many frames are shown, evenly spaced."""
+
+_ONCE = ("target crop", "reconstruction")  # stages of the target, not of a frame
+_LAST = "composite"  # the stage that ends a frame
+_SHEET = ("target crop", "reconstruction", "driver", "driver crop", "fused", "warped", "mask", "composite")
+_SHEET_HEIGHT = 256
+_INK, _PALE, _PAPER = (30, 30, 30), (225, 225, 225), (255, 255, 255)
+_COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
+
+
+class Trace:
+    """Writes what `pipeline.Hooks` shows into a folder, as it comes.
+
+    Attributes:
+        total: number of frames that are to come, as soon as it is known; the frames shown are spread over it.
+    """
+
+    def __init__(self, folder: Path, total: int | None = None, overwrite: bool = False) -> None:
+        """Make the folder.
+
+        Raises:
+            UsageError: it can't be made or written to, or there is something in it and `overwrite` is false.
+        """
+        self.folder, self.total = folder, total
+        self._once: dict[str, Image.Image] = {}
+        self._frames: dict[int, dict[str, Image.Image]] = {}
+        self._curves: dict[str, dict[str, tuple[float, ...]]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()) and not overwrite:
+                raise UsageError(f"{folder}: there is something in it; -y writes there all the same")
+            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png"))
+            self._write_losses([("picture", "step", "loss")], "w")
+        except OSError as error:
+            raise UsageError(f"{folder}: can't be the trace's folder ({error.strerror}); name another") from error
+
+    def picture(self, stage: str, index: int, rgb: Rgb) -> None:
+        """Keep one picture, uint8 [H,W,3], if it belongs to a frame that is shown."""
+        once = stage in _ONCE
+        if not once and not self._is_shown(index):
+            return
+        name = stage.replace(" ", "-")
+        Image.fromarray(rgb).save(self.folder / (f"{name}.png" if once else f"frame-{index:06d}-{name}.png"))
+        small = Image.fromarray(row([rgb], _SHEET_HEIGHT))
+        (self._once if once else self._frames.setdefault(index, {}))[stage] = small
+        if stage == _LAST:
+            sheet = {**self._once, **self._frames.pop(index)}
+            contact_sheet({s: sheet[s] for s in _SHEET if s in sheet}).save(self.folder / f"sheet-{index:06d}.png")
+
+    def losses(self, name: str, losses: tuple[float, ...]) -> None:
+        """Keep the losses of one inversion, "target" or "driver INDEX": all as numbers, some as a curve."""
+        self._write_losses([(name, step, f"{loss:.6g}") for step, loss in enumerate(losses, 1)], "a")
+        group, _, index = name.partition(" ")
+        if not index or self._is_shown(int(index)):
+            curves = self._curves.setdefault(group, {})
+            curves[name] = losses
+            plot_losses(curves).save(self.folder / f"loss-{group}.png")
+
+    def _is_shown(self, index: int) -> bool:
+        if self.total is None:
+            return index % 25 == 0 and index < 25 * FRAMES
+        last = max(self.total - 1, 0)
+        return index in {round(i * last / (FRAMES - 1)) for i in range(FRAMES)}
+
+    def _write_losses(self, rows: Iterable[Sequence[object]], mode: str) -> None:
+        with (self.folder / "losses.csv").open(mode, newline="", encoding="utf-8") as out:
+            csv.writer(out).writerows(rows)
+
+
+def _remove(folder: Path, patterns: Sequence[str]) -> None:
+    """Remove an earlier trace, whose frames may be others."""
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            file.unlink()
+
+
+# --- Drawing ------------------------------------------------------------------------------------
+
+
+def row(pictures: Sequence[Rgb], height: int) -> Rgb:
+    """Pictures uint8 [H,W,3] of any size, side by side at one height: uint8 [height,W,3]."""
+    return np.concatenate([rgb if len(rgb) == height else _scaled(rgb, height) for rgb in pictures], 1)
+
+
+def _scaled(rgb: Rgb, height: int) -> Rgb:
+    width = max(1, round(rgb.shape[1] * height / rgb.shape[0]))
+    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def contact_sheet(pictures: dict[str, Image.Image]) -> Image.Image:
+    """Pictures of one height in a row, the name of each above it."""
+    gap, top = 8, 28
+    height = max(picture.height for picture in pictures.values())
+    width = sum(picture.width + gap for picture in pictures.values()) + gap
+    sheet = Image.new("RGB", (width, top + height + gap), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    left = gap
+    for name, picture in pictures.items():
+        draw.text((left + picture.width / 2, top / 2), name, _INK, font, "mm")
+        sheet.paste(picture, (left, top))
+        left += picture.width + gap
+    return sheet
+
+
+def plot_losses(curves: dict[str, tuple[float, ...]]) -> Image.Image:
+    """Loss over steps, one curve each, the losses on a logarithmic scale."""
+    plot = Image.new("RGB", (900, 540), _PAPER)
+    draw, font = ImageDraw.Draw(plot), ImageFont.load_default(15)
+    left, top, right, bottom = 80, 24, 740, 480
+    levels = _log_ticks([loss for losses in curves.values() for loss in losses if loss > 0])
+    steps = max(2, *map(len, curves.values()))
+
+    def x(step: float) -> float:
+        return left + (right - left) * (step - 1) / (steps - 1)
+
+    def y(loss: float) -> float:
+        low, high = math.log(levels[0]), math.log(levels[-1])
+        return bottom - (bottom - top) * (math.log(max(loss, levels[0])) - low) / (high - low)
+
+    for level in levels:
+        draw.line([(left, y(level)), (right, y(level))], _PALE)
+        draw.text((left - 8, y(level)), f"{level:g}", _INK, font, "rm")
+    for step in _ticks(steps):
+        draw.line([(x(step), bottom), (x(step), bottom + 5)], _INK)
+        draw.text((x(step), bottom + 10), str(step), _INK, font, "ma")
+    draw.line([(left, top), (left, bottom), (right, bottom)], _INK)
+    draw.text(((left + right) / 2, bottom + 32), "step", _INK, font, "ma")
+    draw.text((left, top - 18), "loss", _INK, font, "ma")
+    for i, (name, losses) in enumerate(curves.items()):
+        colour, height = _COLOURS[i % len(_COLOURS)], top + 24 * i + 8
+        draw.line([(x(step), y(loss)) for step, loss in enumerate(losses, 1)], colour, 2)
+        draw.line([(right + 16, height), (right + 40, height)], colour, 3)
+        draw.text((right + 48, height), name, _INK, font, "lm")
+    return plot
+
+
+def _log_ticks(values: Sequence[float]) -> list[float]:
+    """1, 2, 5, 10, ... from just below the values to just above; at least two."""
+    low, high = (min(values), max(values)) if values else (0.1, 1.0)
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1
+    all_ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
+    below = max(t for t in all_ticks if t <= low * (1 + 1e-9))
+    above = min(t for t in all_ticks if t >= high * (1 - 1e-9) and t > below)
+    return [t for t in all_ticks if below <= t <= above]
+
+
+def _ticks(steps: int) -> list[int]:
+    """1 and up to eight round numbers to `steps`."""
+    unit = next(u * 10**e for e in range(12) for u in (1, 2, 5) if steps <= 8 * u * 10**e)
+    return sorted({1, *range(unit, steps + 1, unit)})
