@@ -40,7 +40,6 @@ class Styles:
         self.covariance = self.offsets.T @ self.offsets / len(w)
         self.root = torch.linalg.cholesky(self.covariance + 1e-6 * torch.eye(512))
         self.spread = self.offsets.std()
-        self.axes = mobile.Axes(self.mean, self.covariance)
 
     def _some(self, n: int) -> Tensor:
         return self.offsets[torch.randint(len(self.offsets), (n,))]
@@ -107,15 +106,6 @@ def psnr(picture: Tensor, truth: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_scales(synthesis: mobile.Synthesis, heads: nn.ModuleDict, styles: Styles, samples: int = 20) -> None:
-    """Set each head's `scale` to one over the rms of its features."""
-    features = list(synthesis.hidden(styles.batch(samples) + styles.mean))
-    for size, head in heads.items():
-        x = features[mobile.layer_of(int(size))]
-        head.scale.copy_(x.square().mean((0, 2, 3), keepdim=True).add(1e-8).rsqrt())
-
-
-@torch.no_grad()
 def evaluate(synthesis: mobile.Synthesis, heads: nn.ModuleDict, styles: Styles, samples: int = 40) -> dict[str, list[float]]:
     """PSNR over whole pictures of held-out styles: per size, the mean of each kind of style."""
     state = torch.get_rng_state()
@@ -127,7 +117,7 @@ def evaluate(synthesis: mobile.Synthesis, heads: nn.ModuleDict, styles: Styles, 
         features = list(synthesis.hidden(w))
         whole = synthesis.to_image(features[-1], w[:, 3 * mobile.LAYERS])
         for size, head in heads.items():
-            picture = head(features[mobile.layer_of(int(size))], styles.axes(w))
+            picture = head(features[mobile.layer_of(int(size))], w)
             found[size][i % 5].append(float(psnr(picture, F.adaptive_avg_pool2d(whole, int(size)))))
     return {size: [sum(kind) / len(kind) for kind in kinds] for size, kinds in found.items()}
 
@@ -146,13 +136,13 @@ def draw_window(synthesis: mobile.Synthesis, tail: Tail, styles: Styles, batch: 
 
 @torch.no_grad()
 def fit_skips(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, styles: Styles, batches: int = 12) -> None:
-    """Begin with the best linear readout of the unmodulated features, by least squares."""
+    """Begin with the best linear readout, unmodulated, of what the coarse network leaves over: least squares."""
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     for _ in range(batches):
-        _, features, whole, place = draw_window(synthesis, tail, styles, 10)
+        w, features, whole, place = draw_window(synthesis, tail, styles, 10)
         for x, (size, head) in zip(features, heads.items(), strict=True):
-            wanted = mobile.haar_downsample(F.adaptive_avg_pool2d(whole, 2 * x.shape[-1]))
-            known = F.pad(x * head.scale, (0, 0, 0, 0, 0, 1), value=1.0)  # a channel of ones, for the shift
+            wanted = mobile.haar_downsample(F.adaptive_avg_pool2d(whole, 2 * x.shape[-1])) - head.coarse(x, w)
+            known = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)  # a channel of ones, for the bias
             a, b = (inner(t, *place).movedim(1, 3).flatten(0, 2).double() for t in (known, wanted))
             before = sums.get(size, (0, 0))
             sums[size] = (before[0] + a.T @ a, before[1] + a.T @ b)
@@ -160,7 +150,15 @@ def fit_skips(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, sty
         gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
         answer = torch.linalg.solve(gram, product).float()  # [C+1,12]
         heads[size].skip.weight.copy_(answer[:-1].T[:, :, None, None])
-        heads[size].shift.bias.copy_(answer[-1])
+        heads[size].skip.bias.copy_(answer[-1])
+
+
+def parameter_groups(heads: nn.ModuleDict, rate: float) -> list[dict[str, object]]:
+    """A learning rate for each parameter in proportion to its size: the network's own span four decades."""
+    return [
+        {"params": [p], "scale": max(float(p.detach().square().mean().sqrt()), 3e-4), "lr": rate}
+        for p in heads.parameters()
+    ]
 
 
 def train_step(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, styles: Styles, batch: int) -> Tensor:
@@ -168,7 +166,7 @@ def train_step(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, st
     w, features, whole, place = draw_window(synthesis, tail, styles, batch)
     loss = torch.zeros(())
     for x, head in zip(features, heads.values(), strict=True):
-        picture = head(x, styles.axes(w))
+        picture = head(x, w)
         error = inner(picture - F.adaptive_avg_pool2d(whole, picture.shape[-1]), *place)
         loss = loss + (error.square().flatten(1).mean(1) + 1e-6).sqrt().mean()
     return loss
@@ -179,7 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("weights/mobile_heads.safetensors"))
     args = parser.parse_args()
@@ -190,12 +188,11 @@ def main() -> None:
     with torch.no_grad():
         styles = Styles(mapping)
     tail = Tail(synthesis)
-    heads = nn.ModuleDict({str(size): mobile.make_head(size) for size in mobile.HEADS})
-    measure_scales(synthesis, heads, styles)
+    heads = nn.ModuleDict({str(size): mobile.ImageHead(synthesis, size) for size in mobile.EXITS})
     fit_skips(synthesis, tail, heads, styles)
     heads = heads.to(memory_format=torch.channels_last)
     average = copy.deepcopy(heads)
-    optimiser = torch.optim.Adam(heads.parameters(), lr=args.rate, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(parameter_groups(heads, args.rate), betas=(0.9, 0.99))
     checkpoint = args.out.with_suffix(".checkpoint.pt")
     spent, step = 0.0, 0
     if checkpoint.exists():
@@ -212,7 +209,7 @@ def main() -> None:
         progress = spent / budget
         rate = args.rate * min(1, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in optimiser.param_groups:
-            group["lr"] = max(rate, args.rate * 0.01)
+            group["lr"] = max(rate, args.rate * 0.01) * group["scale"]
         optimiser.zero_grad()
         loss = train_step(synthesis, tail, heads, styles, args.batch)
         loss.backward()

@@ -11,6 +11,7 @@ W+ has 23 slots: 0 is the 4x4 convolution; layer i (0..6, at 8..512 pixels) uses
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +28,14 @@ from ..errors import WeightsError
 from ..weights import WeightStore, shipped
 
 LAYERS = 7
+EXITS = (128, 256, 512)  # picture sizes of the early exits
 SLOTS = 3 * LAYERS + 2
 NATIVE_SIZE = 1024
 LEAK = 0.2
 _ELEMENT = {"f32": np.dtype("<f4"), "i64": np.dtype("<i8"), "i32": np.dtype("<i4")}
 
 
-def _haar_upsample(x: Tensor) -> Tensor:
+def haar_upsample(x: Tensor) -> Tensor:
     """Inverse Haar transform. [N,4C,H,W] (C low-pass, then LH, HL, HH interleaved) -> [N,C,2H,2W]."""
     n, c4, height, width = x.shape
     c = c4 // 4
@@ -101,7 +103,7 @@ class _Layer(nn.Module):
         self.conv2 = _StyledConv(constants, f"{name}.conv2", weights[1], noises[1])
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-        x = _haar_upsample(x * self.up(w1))
+        x = haar_upsample(x * self.up(w1))
         return self.conv2(self.conv1(x, w1), w2)
 
 
@@ -116,8 +118,12 @@ class _ToImage(nn.Module):
         self.weight = nn.Parameter(weight)  # [12,64,1,1]
         self.bias = nn.Parameter(bias.reshape(-1))  # [12]
 
+    def transform(self, x: Tensor, w: Tensor) -> Tensor:
+        """The picture's Haar transform [N,12,512,512]."""
+        return F.conv2d(x * self.style(w), self.weight, self.bias)
+
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        return _haar_upsample(F.conv2d(x * self.style(w), self.weight, self.bias))
+        return haar_upsample(self.transform(x, w))
 
 
 def read_constants(xml: Path, data: Path) -> Iterator[tuple[str, NDArray[np.generic]]]:
@@ -205,70 +211,6 @@ def load_networks(store: WeightStore) -> tuple[Mapping, Synthesis]:
     return mapping.requires_grad_(False).eval(), synthesis.requires_grad_(False).eval()
 
 
-class ImageHead(nn.Module):
-    """Early exit: the features at [N,C,S/2,S/2] -> the picture that the whole network would make, at [N,3,S,S].
-
-    A small stand-in for the rest of the network: a linear readout and three modulated stages beside it, at
-    the features' own resolution, styled by the slots that the rest would read, and an inverse Haar transform.
-    Trained by tools/train_heads.py.
-    """
-
-    def __init__(self, channels: int, width: int, slots: tuple[int, ...]) -> None:
-        super().__init__()
-        self.slots = slots
-        wide = 512 * len(slots)
-        self.scale: Tensor
-        self.register_buffer("scale", torch.ones(1, channels, 1, 1))  # brings each feature to unit size
-        self.style_in, self.style_mid, self.style_out = (nn.Linear(wide, c) for c in (channels, width, width))
-        self.style_skip = nn.Linear(wide, channels)
-        self.shift = nn.Linear(wide, 12)
-        for style in (self.style_in, self.style_mid, self.style_out, self.style_skip, self.shift):
-            nn.init.zeros_(style.weight)  # starts unmodulated
-            nn.init.constant_(style.bias, 0.0 if style is self.shift else 1.0)
-        self.enter = nn.Conv2d(channels, width, 1)
-        self.spread = nn.Conv2d(width, width, 3, padding=1, groups=width)
-        self.mix = nn.Conv2d(width, width, 1)
-        self.leave = nn.Conv2d(width, 12, 1, bias=False)
-        nn.init.zeros_(self.leave.weight)  # starts as the linear readout
-        self.skip = nn.Conv2d(channels, 12, 1, bias=False)
-
-    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
-        """`x`: features [N,C,H,W]; `offset` [N,L,512]: w less the mean of W, along W's own axes, see `Axes`."""
-        v = offset[:, self.slots].flatten(1)  # [N,slots*512]
-        v = v / math.sqrt(v.shape[1])  # so that one learning rate suits styles and convolutions
-
-        def styled(features: Tensor, style: nn.Linear) -> Tensor:
-            return features * style(v)[:, :, None, None]
-
-        x = x * self.scale
-        y = F.leaky_relu(self.enter(styled(x, self.style_in)), LEAK)  # [N,K,H,W]
-        y = F.leaky_relu(self.mix(self.spread(styled(y, self.style_mid))), LEAK)
-        y = self.leave(styled(y, self.style_out)) + self.skip(styled(x, self.style_skip))
-        return _haar_upsample(y + self.shift(v)[:, :, None, None])
-
-
-HEADS = {128: (512, 256), 256: (256, 128), 512: (128, 80)}
-"""Early exit's picture size -> (channels of the features, width of the head)."""
-
-
-class Axes(nn.Module):
-    """Offsets from the mean of W along W's principal axes, of unit size on average.
-
-    In these coordinates an optimiser that scales each number by itself sees W's directions one by one.
-    """
-
-    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
-        super().__init__()
-        values, axes = torch.linalg.eigh(covariance.double())
-        self.mean: Tensor
-        self.matrix: Tensor
-        self.register_buffer("mean", mean)
-        self.register_buffer("matrix", (axes / values.mean().sqrt()).float())  # [512,512]
-
-    def forward(self, w: Tensor) -> Tensor:
-        return (w - self.mean) @ self.matrix
-
-
 def live_slots() -> tuple[int, ...]:
     """The slots that change the picture."""
     return (0, *(3 * i + k for i in range(LAYERS) for k in (1, 2)), 3 * LAYERS)
@@ -279,10 +221,64 @@ def layer_of(size: int) -> int:
     return int(math.log2(size)) - 4
 
 
-def make_head(size: int) -> ImageHead:
-    """An untrained early exit for pictures of `size`."""
-    channels, width = HEADS[size]
-    return ImageHead(channels, width, tuple(s for s in live_slots() if s > 3 * layer_of(size) + 2))
+class _CoarseLayer(nn.Module):
+    """A layer run at its input's resolution: [N,C,H,W] -> [N,O,H,W], in the mean what it makes at [2H,2W].
+
+    Starts as the layer itself on smooth features: of the Haar transform only the low-pass part, of a depthwise
+    kernel only its sum, no noise. Training makes up for the rest.
+    """
+
+    def __init__(self, layer: _Layer) -> None:
+        super().__init__()
+        self.up, self.conv1, self.conv2 = copy.deepcopy(layer.up), copy.deepcopy(layer.conv1), copy.deepcopy(layer.conv2)
+        channels = len(self.up.bias)
+        self.low_pass = nn.Parameter(0.5 * torch.eye(channels // 4, channels)[:, :, None, None])  # [C/4,C,1,1]
+        for conv in (self.conv1, self.conv2):
+            assert conv.depthwise is not None  # every layer's convolutions have one; only the 4x4 one has none
+            total = conv.depthwise.sum((2, 3), keepdim=True)
+            conv.depthwise = nn.Parameter(F.pad(total, (1, 1, 1, 1)))
+            conv.noise = nn.Parameter(torch.zeros(1, 1, 1, 1))
+
+    def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
+        x = F.conv2d(x * self.up(w1), self.low_pass)
+        return self.conv2(self.conv1(x, w1), w2)  # type: ignore[no-any-return]  # a module's call is untyped
+
+
+class ImageHead(nn.Module):
+    """Early exit: the features at [N,C,S/2,S/2] -> the picture that the whole network would make, at [N,3,S,S].
+
+    The rest of the network, run coarsely at the features' own resolution, and a modulated linear readout of
+    the features for the detail. Trained by tools/train_heads.py.
+    """
+
+    def __init__(self, synthesis: Synthesis, size: int) -> None:
+        super().__init__()
+        self.first = layer_of(size) + 1
+        self.layers = nn.ModuleList(_CoarseLayer(layer) for layer in synthesis.layers[self.first :])
+        self.to_image = copy.deepcopy(synthesis.to_image)
+        channels = synthesis.layers[layer_of(size)].conv2.weight.shape[0]
+        self.slots = tuple(s for s in live_slots() if s >= 3 * self.first)
+        self.style = nn.Linear(512 * len(self.slots), channels)
+        nn.init.zeros_(self.style.weight)  # starts unmodulated
+        nn.init.ones_(self.style.bias)
+        self.skip = nn.Conv2d(channels, 12, 1)
+        self.requires_grad_(True)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """`x`: features [N,C,S/2,S/2]; `w` [N,L,512]."""
+        return haar_upsample(self.coarse(x, w) + self.detail(x, w))
+
+    def coarse(self, x: Tensor, w: Tensor) -> Tensor:
+        """The rest of the network: the picture's Haar transform [N,12,S/2,S/2]."""
+        for i, layer in enumerate(self.layers):
+            slot = 3 * (self.first + i)
+            x = layer(x, w[:, slot + 1], w[:, slot + 2])
+        return self.to_image.transform(x, w[:, 3 * LAYERS])  # type: ignore[no-any-return]  # the same
+
+    def detail(self, x: Tensor, w: Tensor) -> Tensor:
+        """What the linear readout adds."""
+        style = self.style(w[:, self.slots].flatten(1) / math.sqrt(512 * len(self.slots)))
+        return self.skip(x * style[:, :, None, None])  # type: ignore[no-any-return]  # the same
 
 
 class MobileGenerator:
@@ -291,7 +287,7 @@ class MobileGenerator:
     name = "mobile"
     num_layers = SLOTS
     live_layers = live_slots()
-    sizes = (*HEADS, NATIVE_SIZE)
+    sizes = (*EXITS, NATIVE_SIZE)
     # 8x8 to 64x64: mouth and cheeks at the low end, lids and brows at 32x32 and above.
     expression_layers = (1, 2, 4, 5, 7, 8, 10, 11)
     # The paper's 4 and 5, counted from 1 on StyleGAN, are the second convolution at 8x8 and the first at 16x16.
@@ -300,12 +296,11 @@ class MobileGenerator:
     def __init__(self, mapping: Mapping, synthesis: Synthesis, trained: dict[str, Tensor], device: torch.device) -> None:
         self.mapping = mapping.to(device)
         self.synthesis = synthesis.to(device, memory_format=torch.channels_last)
-        heads = nn.ModuleDict({str(size): make_head(size) for size in HEADS})
+        heads = nn.ModuleDict({str(size): ImageHead(synthesis, size) for size in EXITS})
         heads.load_state_dict({k.removeprefix("heads."): v for k, v in trained.items() if k.startswith("heads.")})
         self.heads = heads.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
         self.mean_latent = trained["mean"].to(device).repeat(SLOTS, 1)  # [L,512]
         self.covariance = trained["covariance"].to(device)
-        self.axes = Axes(trained["mean"], trained["covariance"]).to(device)
 
     def synthesize(self, w: Tensor, size: int) -> Tensor:
         """[N,L,512] -> [N,3,size,size], RGB, about [-1,1].
@@ -320,7 +315,7 @@ class MobileGenerator:
         for layer, features in enumerate(self.synthesis.hidden(w)):
             if layer == layer_of(size):
                 break
-        return self.heads[str(size)](features, self.axes(w))  # type: ignore[no-any-return]  # the same
+        return self.heads[str(size)](features, w)  # type: ignore[no-any-return]  # the same
 
     def map(self, z: Tensor) -> Tensor:
         """[N,512] normal noise -> [N,512] W."""
