@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from . import weights
-from .console import Console
+from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError, WeightsError
 from .weights import WeightStore
 
@@ -38,15 +38,16 @@ INTERRUPTED = 130
 _DESCRIPTION = """\
 Make the person in a picture show the facial expressions of the person in a video.
 
-TARGET is a picture of one person. DRIVER is a video of another; its timing and its sound go into the result. A
-DRIVER that is a picture gives a picture. Networks that are needed are fetched once, at first use.
+TARGET is a picture of one person. DRIVER is a video of another; its timing and
+its sound go into the result. A DRIVER that is a picture gives a picture.
+Networks that are needed are fetched once, at first use.
 """
 
 _EXAMPLES = """\
 examples:
   reenact me.jpg actor.mp4 -o out.mp4
       the whole video
-  reenact me.jpg actor.mp4 -o try.mp4 --preset fast --start 0:10 --max-frames 50 --side-by-side
+  reenact me.jpg actor.mp4 -o try.mp4 --preset fast --start 0:10 --end 0:12 --side-by-side
       a quick look at two seconds of it, beside target and driver
 """
 
@@ -341,7 +342,7 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
     count = (_save_picture if job.video is None else _save_video)(job, pairs, console)
     console.end_stage()
     took = time.monotonic() - began
-    console.say(f"{job.output}: {_plural(count, 'frame')} in {took:.1f} s, {count / took:.2g} per second")
+    console.say(f"{job.output}: {_plural(count, 'frame')} in {took:.1f} s, {short(count / took)} per second")
 
 
 def _plural(count: int, noun: str) -> str:

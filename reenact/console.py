@@ -20,9 +20,9 @@ PLAIN_INTERVAL = 5.0
 
 # What the stages of `pipeline.Hooks` are called, and what they count.
 _STAGES = {
-    "track": ("following the driver's face", "frames"),
-    "invert": ("finding the target in the generator", "steps"),
-    "calibrate": ("learning how the target moves", "steps"),
+    "track": ("following the driver", "frames"),
+    "invert": ("finding the target", "steps"),
+    "calibrate": ("learning its motion", "steps"),
     "frames": ("making frames", "frames"),
 }
 
@@ -32,6 +32,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def short(number: float) -> str:
+    """A number of two figures at least: 0.034, 3.4, 345."""
+    return f"{number:.2g}" if number < 10 else f"{number:.0f}"
 
 
 @dataclass
@@ -67,7 +72,7 @@ class _Stage:
         if elapsed <= 0 or counted <= 0:
             return self.amount()
         rate = counted / elapsed
-        speed = f"{rate / 1e6:.1f} MB per second" if self.unit == "bytes" else f"{rate:.3g} per second"
+        speed = f"{short(rate / 1e6)} MB/s" if self.unit == "bytes" else f"{short(rate)}/s"
         left = "" if self.total is None else f", {duration(max(0, self.total - self.done) / rate)} left"
         return f"{self.amount()}, {speed}{left}"
 
@@ -94,7 +99,7 @@ class Console:
         self._out = rich.console.Console(file=stream, stderr=stream is None)
         self._bars: Progress | None = None
         if self._out.is_terminal and not self._out.is_dumb_terminal and not quiet:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[text]}"))
             self._bars = Progress(*columns, console=self._out)
         self._stage: _Stage | None = None
         self._free_since = clock()  # when the last stage ended

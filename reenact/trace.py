@@ -20,6 +20,7 @@ FRAMES = 8
 """How many frames are shown, evenly spaced."""
 
 _ONCE = ("target crop", "reconstruction")  # stages of the target, not of a frame
+_OF_TARGET = ("warped", "mask", "composite")  # as large as the target; the sheets show what is round the face
 _LAST = "composite"  # the stage that ends a frame
 _SHEET = ("target crop", "reconstruction", "driver", "driver crop", "fused", "warped", "mask", "composite")
 _SHEET_HEIGHT = 256
@@ -41,8 +42,9 @@ class Trace:
             UsageError: it can't be made or written to, or there is something in it and `overwrite` is false.
         """
         self.folder, self.total = folder, total
-        self._once: dict[str, Image.Image] = {}
-        self._frames: dict[int, dict[str, Image.Image]] = {}
+        self._once: dict[str, Rgb] = {}  # pictures of the sheets, small
+        self._frames: dict[int, dict[str, Rgb]] = {}
+        self._face = (slice(None), slice(None))  # rows and columns of the target that the sheets show
         self._curves: dict[str, dict[str, tuple[float, ...]]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -60,11 +62,13 @@ class Trace:
             return
         name = stage.replace(" ", "-")
         Image.fromarray(rgb).save(self.folder / (f"{name}.png" if once else f"frame-{index:06d}-{name}.png"))
-        small = Image.fromarray(row([rgb], _SHEET_HEIGHT))
-        (self._once if once else self._frames.setdefault(index, {}))[stage] = small
+        if stage == "mask":
+            self._face = _surroundings(rgb)
+        near = rgb[self._face] if stage in _OF_TARGET else rgb
+        (self._once if once else self._frames.setdefault(index, {}))[stage] = row([near], _SHEET_HEIGHT)
         if stage == _LAST:
-            sheet = {**self._once, **self._frames.pop(index)}
-            contact_sheet({s: sheet[s] for s in _SHEET if s in sheet}).save(self.folder / f"sheet-{index:06d}.png")
+            shown = {**self._once, **self._frames.pop(index)}
+            contact_sheet({s: shown[s] for s in _SHEET if s in shown}).save(self.folder / f"sheet-{index:06d}.png")
 
     def losses(self, name: str, losses: tuple[float, ...]) -> None:
         """Keep the losses of one inversion, "target" or "driver INDEX": all as numbers, some as a curve."""
@@ -93,6 +97,17 @@ def _remove(folder: Path, patterns: Sequence[str]) -> None:
             file.unlink()
 
 
+def _surroundings(mask: Rgb) -> tuple[slice, slice]:
+    """Rows and columns of a square about twice as large as what is white in a mask; of all, if nothing is."""
+    rows, columns = np.nonzero(mask[:, :, 0])
+    if not len(rows):
+        return slice(None), slice(None)
+    reach = int(max(np.ptp(rows), np.ptp(columns))) + 1
+    middles = ((int(rows.min()) + int(rows.max())) // 2, (int(columns.min()) + int(columns.max())) // 2)
+    across_rows, across_columns = (slice(max(0, m - reach), m + reach) for m in middles)
+    return across_rows, across_columns
+
+
 # --- Drawing ------------------------------------------------------------------------------------
 
 
@@ -106,18 +121,21 @@ def _scaled(rgb: Rgb, height: int) -> Rgb:
     return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def contact_sheet(pictures: dict[str, Image.Image]) -> Image.Image:
+def contact_sheet(pictures: dict[str, Rgb]) -> Image.Image:
     """Pictures of one height in a row, the name of each above it."""
     gap, top = 8, 28
-    height = max(picture.height for picture in pictures.values())
-    width = sum(picture.width + gap for picture in pictures.values()) + gap
-    sheet = Image.new("RGB", (width, top + height + gap), _PAPER)
+    sheet = Image.new(
+        "RGB",
+        (sum(p.shape[1] + gap for p in pictures.values()) + gap, max(len(p) for p in pictures.values()) + top + gap),
+        _PAPER,
+    )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
     left = gap
     for name, picture in pictures.items():
-        draw.text((left + picture.width / 2, top / 2), name, _INK, font, "mm")
-        sheet.paste(picture, (left, top))
-        left += picture.width + gap
+        width = picture.shape[1]
+        draw.text((left + width / 2, top / 2), name, _INK, font, "mm")
+        sheet.paste(Image.fromarray(picture), (left, top))
+        left += width + gap
     return sheet
 
 
@@ -144,7 +162,7 @@ def plot_losses(curves: dict[str, tuple[float, ...]]) -> Image.Image:
         draw.text((x(step), bottom + 10), str(step), _INK, font, "ma")
     draw.line([(left, top), (left, bottom), (right, bottom)], _INK)
     draw.text(((left + right) / 2, bottom + 32), "step", _INK, font, "ma")
-    draw.text((left, top - 18), "loss", _INK, font, "ma")
+    draw.text((left + 8, top), "loss", _INK, font, "la")
     for i, (name, losses) in enumerate(curves.items()):
         colour, height = _COLOURS[i % len(_COLOURS)], top + 24 * i + 8
         draw.line([(x(step), y(loss)) for step, loss in enumerate(losses, 1)], colour, 2)
