@@ -28,9 +28,11 @@ from ..types import Floats, Landmarks, Rgb
 from ..weights import WeightStore
 
 MIN_DETECTION = 0.5  # score of a box that is worth a look
-MIN_PRESENCE = 0.5  # what the landmark network must say to what it is shown
+MIN_PRESENCE = 0.5  # what the landmark network must say of a face that is followed ...
+MIN_PRESENCE_NEW = 0.9  # ... and of a new one
 MAX_FACES = 8  # the largest
 SAME_FACE = 0.3  # two boxes that overlap more (intersection over union) hold the same face
+STEADY = 0.8  # a face whose box overlaps more with the one that its crop was made for has a good crop
 SEARCH_EVERY = 10  # pictures between searches for further faces, and between thorough ones while there is none
 COMMON_SCALE = 1  # always searched down to this; see `_detect`
 FINEST_SCALE = 4  # the whole picture at 128 * 2**4 pixels: a face of 20 in 2048 is found, smaller ones are not
@@ -95,10 +97,19 @@ class LandmarkerDetector:
             for others in (known, found):
                 if others is not None:
                     boxes = boxes[~(_overlap(_boxes(boxes[:, :2]), _boxes(others.points)) > SAME_FACE).any(1)]
-            if len(boxes):
-                rough, _ = self._landmarks(rgb, roi_of_detection(boxes))
-                found = _distinct(found, _Faces(*self._landmarks(rgb, roi_of_points(rough))))
+            found = _distinct(found, self._confirmed(rgb, boxes))
         return found
+
+    def _confirmed(self, rgb: Rgb, boxes: Tensor) -> _Faces:
+        """The faces among the candidates [K,8,2]: what also the landmark network takes for one, twice the same."""
+        if len(boxes):
+            rough, presence = self._landmarks(rgb, roi_of_detection(boxes))
+            rough = rough[presence > MIN_PRESENCE]
+            if len(rough):
+                points, presence = self._landmarks(rgb, roi_of_points(rough))
+                sure = (presence > MIN_PRESENCE_NEW) & ~_moved(rough, points)
+                return _Faces(points[sure], presence[sure])
+        return _no_faces()
 
     def _detect(self, rgb: Rgb, scale: int) -> Tensor:
         """Candidates [K,8,2] in a picture shrunk to 128 * 2**scale, seen through tiles of 128."""
@@ -213,7 +224,7 @@ def _blended(points: Tensor, scores: Tensor) -> Tensor:
 
 def _moved(before: Tensor, after: Tensor) -> Tensor:
     """Which faces [K] have left the middle of their crop so far that it had better be cut again."""
-    return _overlap(_boxes(before), _boxes(after)).diagonal() < 0.7
+    return _overlap(_boxes(before), _boxes(after)).diagonal() < STEADY
 
 
 def _distinct(*groups: _Faces) -> _Faces:
