@@ -1,8 +1,10 @@
 """The command line, with a stand-in for the pipeline: what is refused, what options mean, where results go."""
 
+import re
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from reenact import cli, pipeline, weights
 from reenact.cli import IMAGE_SUFFIXES, main
 from reenact.errors import NoFaceError
 from reenact.images import is_image, read_image, write_image
-from reenact.pipeline import PRESETS
+from reenact.pipeline import PRESETS, Hooks
 from reenact.types import Frame
 from reenact.video import probe, read_frames
 
@@ -44,7 +46,7 @@ class Pipeline:
         self.warning = "an odd thing"
         self.after = {}  # number of frames -> what is raised then
 
-    def __call__(self, target, driver, options, store, hooks):
+    def __call__(self, target, driver, options, store=None, hooks=Hooks()):  # noqa: B008  # frozen
         self.options, self.store = options, store
         rgb = np.full_like(read_image(target), RESULT)
         o = options
@@ -118,6 +120,28 @@ def test_version(capsys):
         run("--version")
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("reenact ")
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readmes_commands_are_commands():
+    lines = [line.partition("#")[0].split()[1:] for line in README.splitlines() if line.startswith("    reenact ")]
+    assert len(lines) > 8
+    for words in lines:
+        parser = cli._weights_parser() if words[0] == "weights" else cli._reenact_parser()
+        parser.parse_args(words[1:] if words[0] == "weights" else words)
+
+
+def test_the_readmes_python_is_python(target, driver, tmp_path, fake, monkeypatch, capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples").mkdir()
+    target.rename("samples/target.jpg")
+    driver.rename("samples/driver.mp4")
+    exec(example, {})
+    assert fake.options == replace(PRESETS["fast"], max_frames=10)
+    assert capsys.readouterr().out.startswith("0.00 s (80, 64, 3)\n0.04 s ")
 
 
 # ---- What is refused, at once
