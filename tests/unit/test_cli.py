@@ -47,8 +47,8 @@ class Pipeline:
         self.after = {}  # number of frames -> what is raised then
 
     def __call__(self, target, driver, options, store=None, hooks=Hooks()):  # noqa: B008  # frozen
-        self.options, self.store = options, store
-        rgb = np.full_like(read_image(target), RESULT)
+        self.options, self.store, driver = options, store, Path(driver)
+        rgb = np.full_like(read_image(Path(target)), RESULT)
         o = options
         frames = (
             [Frame(rgb, 0, 0, 0.0)] if is_image(driver) else list(read_frames(driver, o.start, o.end, o.max_frames))
