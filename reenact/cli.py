@@ -340,7 +340,7 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
     frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace))
     pairs = _beside(job, frames) if job.side_by_side else ((frame, frame) for frame in frames)
     count = (_save_picture if job.video is None else _save_video)(job, pairs, console)
-    console.end_stage()
+    console.close()
     took = time.monotonic() - began
     console.say(f"{job.output}: {_plural(count, 'frame')} in {took:.1f} s, {short(count / took)} per second")
 
@@ -462,22 +462,23 @@ def _weights(args: argparse.Namespace, console: Console) -> None:
     names = args.names or [weight.name for weight in weights.entries()]
     for name in names:
         store.weight(name)  # an unknown name ends it before anything is done
-    _ACTIONS[args.action](store, names)
+    _ACTIONS[args.action](store, names, console)
 
 
-def _list(store: WeightStore, names: Sequence[str]) -> None:
+def _list(store: WeightStore, names: Sequence[str], console: Console) -> None:
     for name in names:
         weight = store.weight(name)
         state = store.verify(name) or "here"
         print(f"{name:28}{weight.bytes / 1e6:8.1f} MB  {state:14}{weight.licence}")
 
 
-def _fetch(store: WeightStore, names: Sequence[str]) -> None:
-    for path in store.fetch(names):
-        print(path)
+def _fetch(store: WeightStore, names: Sequence[str], console: Console) -> None:
+    paths = store.fetch(names)
+    console.close()
+    print(*paths, sep="\n")
 
 
-def _verify(store: WeightStore, names: Sequence[str]) -> None:
+def _verify(store: WeightStore, names: Sequence[str], console: Console) -> None:
     faults = {name: store.verify(name) for name in names}
     for name, fault in faults.items():
         print(f"{name}: {fault or 'whole'}")
@@ -486,13 +487,13 @@ def _verify(store: WeightStore, names: Sequence[str]) -> None:
         raise WeightsError(f"damaged in {store.root}: {', '.join(damaged)}; `reenact weights fetch` mends it")
 
 
-def _licenses(store: WeightStore, names: Sequence[str]) -> None:
+def _licenses(store: WeightStore, names: Sequence[str], console: Console) -> None:
     for line in weights.licences():
         if any(name in names for name in line.partition(": ")[0].split(", ")):
             print(line)
 
 
-_ACTIONS: dict[str, Callable[[WeightStore, Sequence[str]], None]] = {
+_ACTIONS: dict[str, Callable[[WeightStore, Sequence[str], Console], None]] = {
     "list": _list,
     "fetch": _fetch,
     "verify": _verify,

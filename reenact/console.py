@@ -100,7 +100,8 @@ class Console:
         self._bars: Progress | None = None
         if self._out.is_terminal and not self._out.is_dumb_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[text]}"))
-            self._bars = Progress(*columns, console=self._out)
+            # What the command prints itself belongs on stdout, wherever that leads.
+            self._bars = Progress(*columns, console=self._out, redirect_stdout=False)
         self._stage: _Stage | None = None
         self._free_since = clock()  # when the last stage ended
         self._logs = _LogLines(self)
@@ -150,6 +151,7 @@ class Console:
             self.end_stage()
             self._stage = _Stage(key, label, unit, self._free_since, now, done, said=self._free_since)
             if self._bars:
+                self._bars.start()  # at the first report: without one there is nothing to draw
                 self._stage.bar = self._bars.add_task(label, total=total, text="")
         stage = self._stage
         stage.now, stage.done, stage.total = now, done, total
@@ -170,12 +172,20 @@ class Console:
             self._bars.update(stage.bar, completed=stage.done, total=stage.done, text=stage.text())
         self.note(f"{stage.label}: {stage.amount()} in {stage.took:.1f} s", always=self._bars is None)
 
+    def close(self) -> None:
+        """End the stage and the bars; what is printed from now on is not overdrawn."""
+        self._close(finished=True)
+
+    def _close(self, finished: bool) -> None:
+        if finished:
+            self.end_stage()
+        if self._bars:
+            self._bars.stop()
+
     # ---- the context
 
     def __enter__(self) -> Self:
-        """Begin to draw bars, and to listen to the package's log."""
-        if self._bars:
-            self._bars.start()
+        """Begin to listen to the package's log."""
         self._logs.attach()
         return self
 
@@ -183,10 +193,7 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the bars."""
-        if kind is None:
-            self.end_stage()
-        if self._bars:
-            self._bars.stop()
+        self._close(finished=kind is None)
         self._logs.detach()
 
 
