@@ -217,7 +217,7 @@ class CutFinder:
 
     LEAST = 0.3  # no cut below
     TIMES_USUAL = 4.0  # nor below so many times what has been usual lately, as in shaky or cluttered clips
-    MEMORY = 25  # frames that say what is usual
+    FEW, MEMORY = 5, 25  # frames that say what is usual: at least, at most
 
     def __init__(self) -> None:
         """A finder has seen nothing; use one per clip."""
@@ -230,12 +230,9 @@ class CutFinder:
         if before is None:
             return False
         change = _difference(before, self._before)
-        usual = float(np.median(self._usual)) if self._usual else 0.0
-        if change > max(self.LEAST, self.TIMES_USUAL * usual):
-            self._usual.clear()
-            return True
+        usual = float(np.median(self._usual)) if len(self._usual) >= self.FEW else 0.0
         self._usual.append(change)
-        return False
+        return change > max(self.LEAST, self.TIMES_USUAL * usual)
 
 
 _SIDE, _SHIFT = 32, 6  # of the thumbnail

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from face_alignment.api import models_urls as fan_urls
 from face_alignment.detection.sfd.sfd_detector import models_urls as sfd_urls
+from numpy.typing import NDArray
 
 from ..errors import WeightsError
 from ..types import Floats, Landmarks, Rgb
@@ -80,16 +81,16 @@ class FaceAlignmentDetector:
             faces = [Landmarks(p, s) for p, s in zip(self._points(rgb, boxes), boxes[:, 4].tolist(), strict=True)]
             yield sorted(faces, key=lambda f: -float(np.ptp(f.points, axis=0).prod()))
 
-    def _boxes(self, rgb: Rgb) -> Floats:
+    def _boxes(self, rgb: Rgb) -> NDArray[np.float64]:
         """[K,5]: left, top, right, bottom in pixels, score in 0..1."""
         zoom = min(1.0, LONGER_SIDE / max(rgb.shape[:2]))
         small = cv2.resize(rgb, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA) if zoom < 1 else rgb
         found = self._aligner.face_detector.detect_from_image(small.copy())
-        boxes = np.array(found, np.float32).reshape(-1, 5)  # a list, an array, or empty in several shapes
+        boxes = np.array(found, np.float64).reshape(-1, 5)  # a list, an array, or empty in several shapes
         boxes[:, :4] /= zoom
         return boxes
 
-    def _points(self, rgb: Rgb, boxes: Floats) -> list[Floats]:
+    def _points(self, rgb: Rgb, boxes: NDArray[np.float64]) -> list[Floats]:
         """The [68,2] points of each box. The package answers with None, a list, or a tuple that starts with one."""
         if not len(boxes):
             return []  # where it would warn
