@@ -1,0 +1,114 @@
+"""Which slots `--layers` means, and what a splice makes of them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from reenact.errors import UsageError
+from reenact.fuse import from_driver, parse_layers, splice
+
+TOY = SimpleNamespace(
+    name="toy", num_layers=10, live_layers=(0, 1, 2, 4, 5, 7, 8), paper_layers=(2, 4), expression_layers=(1, 2, 4, 5)
+)
+
+
+# --- Slots --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "slots"),
+    [
+        ("4", (4,)),
+        ("0,8", (0, 8)),
+        ("5, 2 ,4", (2, 4, 5)),
+        ("4-5", (4, 5)),
+        ("7 - 8,1", (1, 7, 8)),
+        ("2,2,1-2", (1, 2)),
+        ("4-4", (4,)),
+        ("paper", (2, 4)),
+        ("expression", (1, 2, 4, 5)),
+    ],
+)
+def test_lists_ranges_and_presets(text, slots):
+    assert parse_layers(text, TOY) == slots
+
+
+def test_a_range_steps_over_dead_slots():
+    assert parse_layers("1-5", TOY) == (1, 2, 4, 5)
+
+
+@pytest.mark.parametrize("text", ["", ",", "2,,4", "two", "-1", "2-", "2-4-5", "1.5", "2;4", "papers", "5-4"])
+def test_bad_text_is_refused_with_the_text(text):
+    with pytest.raises(UsageError) as error:
+        parse_layers(text, TOY)
+    assert repr(text) in str(error.value)
+
+
+def test_bad_text_is_told_the_presets():
+    with pytest.raises(UsageError, match="paper, expression"):
+        parse_layers("mouth", TOY)
+
+
+@pytest.mark.parametrize("text", ["10", "8-10", "2,99"])
+def test_slots_that_are_not_there_are_refused_with_those_that_are(text):
+    with pytest.raises(UsageError, match="toy; it has 0 to 9"):
+        parse_layers(text, TOY)
+
+
+@pytest.mark.parametrize("text", ["3", "3,6,9"])
+def test_slots_that_all_change_nothing_are_refused_with_the_live_ones(text):
+    with pytest.raises(UsageError, match="0, 1, 2, 4, 5, 7, 8"):
+        parse_layers(text, TOY)
+
+
+# --- Splicing -----------------------------------------------------------------------------------
+
+
+def latent(seed):
+    return np.random.default_rng(seed).normal(size=(10, 512)).astype(np.float32)
+
+
+TARGET, DRIVER, ANCHOR = latent(0), latent(1), latent(2)
+CHOSEN = from_driver((2, 4), 10)
+
+
+def test_the_chosen_slots_are_marked():
+    assert CHOSEN.ravel().tolist() == [0, 0, 1, 0, 1, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("anchor", [None, ANCHOR])
+def test_other_slots_are_the_targets(anchor):
+    fused = splice(TARGET, DRIVER, CHOSEN, anchor, 1.7)
+    rest = [0, 1, 3, *range(5, 10)]
+    assert np.array_equal(fused[rest], TARGET[rest])
+    assert fused.dtype == np.float32
+
+
+def test_absolute_takes_the_drivers_slots():
+    assert splice(TARGET, DRIVER, CHOSEN)[[2, 4]] == pytest.approx(DRIVER[[2, 4]], abs=1e-6)
+
+
+def test_relative_adds_the_drivers_change():
+    expected = TARGET + DRIVER - ANCHOR
+    assert splice(TARGET, DRIVER, CHOSEN, ANCHOR)[[2, 4]] == pytest.approx(expected[[2, 4]], abs=1e-6)
+
+
+def test_a_driver_at_its_anchor_leaves_the_target_exactly():
+    assert np.array_equal(splice(TARGET, DRIVER, CHOSEN, DRIVER, 1.3), TARGET)
+
+
+@pytest.mark.parametrize("anchor", [None, ANCHOR])
+def test_no_strength_leaves_the_target_exactly(anchor):
+    assert np.array_equal(splice(TARGET, DRIVER, CHOSEN, anchor, 0.0), TARGET)
+
+
+@pytest.mark.parametrize("anchor", [None, ANCHOR])
+def test_strength_scales_the_change(anchor):
+    change, half = (splice(TARGET, DRIVER, CHOSEN, anchor, s) - TARGET for s in (1.0, 0.5))
+    assert half == pytest.approx(change / 2, abs=1e-6)
+
+
+def test_the_inputs_are_left_alone():
+    splice(TARGET, DRIVER, CHOSEN, ANCHOR, 0.5)
+    assert np.array_equal(TARGET, latent(0))
