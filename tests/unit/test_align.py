@@ -42,9 +42,10 @@ def test_a_drawn_face_fills_the_crop_as_it_was_drawn():
     assert ffhq_crop(face()) == pytest.approx(np.array([[1, 0, 0], [0, 1, 0]]), abs=0.06)
 
 
-@pytest.mark.parametrize("motion",
-    [similarity(0, 1, (50, -30)), similarity(25, 1, (0, 0)), similarity(-140, 3, (9, 9))]
-)
+MOTIONS = [similarity(0, 1, (50, -30)), similarity(25, 1, (0, 0)), similarity(-140, 3, (9, 9))]
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
 def test_the_crop_moves_with_the_face(motion):
     points = apply(similarity(5, 200, (300, 200)), face(mouth=0.05))
     assert ffhq_crop(apply(motion, points)) == pytest.approx(compose(motion, ffhq_crop(points)))
@@ -177,7 +178,7 @@ def test_a_crop_larger_than_the_picture_is_mirrored_on_all_sides():
 def scene(size):
     """The same smooth scene at any resolution."""
     at = (np.arange(size) + 0.5) / size
-    across, down = np.broadcast_to(np.sin(9 * at), (size, size)), np.broadcast_to(np.cos(11 * at)[:, None], (size, size))
+    across, down = np.broadcast_arrays(np.sin(9 * at), np.cos(11 * at)[:, None])
     return np.stack([np.rint(127.5 + 120 * v).astype(np.uint8) for v in (across, down, -across)], 2)
 
 
