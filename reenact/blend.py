@@ -82,11 +82,17 @@ class Blender:
         full[self.box] = matte
         return Frame(rgb, index, pts, seconds, full)
 
+    def warped(self, face: Face) -> Rgb:
+        """The generated face where it belongs, on black: uint8 [H,W,3], for a look at the stages."""
+        rgb = np.zeros_like(self.target)
+        rgb[self.box] = np.rint(self._placed(face.picture).clip(0, 1) * 255).astype(np.uint8)
+        return rgb
+
     def mask(self, face: Face) -> NDArray[np.uint8]:
         """uint8 mask over the box: both faces' hulls, grown and feathered, so that an opening jaw is neither cut nor doubled."""
         mask = np.zeros(self._photo.shape[:2], np.uint8)
         for points in (self.base.points, face.points):
-            hull = cv2.convexHull(_with_forehead(apply(self._to_box, points)).astype(np.float32))
+            hull = cv2.convexHull(with_forehead(apply(self._to_box, points)).astype(np.float32))
             cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, shift=4)
         reach = max(1, round(self.side * self.options.grow))
         mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
@@ -116,8 +122,8 @@ def _blurred(image: Plane, sigma: float) -> Plane:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.5, sigma), borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
-def _with_forehead(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 68 points and the brows lifted, so that brows and their creases are inside the hull."""
+def with_forehead(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[68,2] -> [78,2]: the 68 points and the brows lifted, so that brows and their creases are inside the hull."""
     up = points[27] - points[33]
     return np.vstack([points, points[17:27] + 0.45 * up])
 

@@ -22,7 +22,6 @@ PLAIN_INTERVAL = 5.0
 _STAGES = {
     "track": ("following the driver", "frames"),
     "invert": ("finding the target", "steps"),
-    "calibrate": ("learning its motion", "steps"),
     "frames": ("making frames", "frames"),
 }
 

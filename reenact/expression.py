@@ -61,7 +61,25 @@ def measure(points: Tensor, blendshapes: Tensor) -> Tensor:
     for pairs, axis in DISTANCES.values():
         gaps = torch.stack([points[:, b, axis] - points[:, a, axis] for a, b in pairs], 1).mean(1)
         columns.append(gaps / (across if axis == 0 else nose))
-    return torch.cat([blendshapes[:, list(USED)], torch.stack(columns, 1)], 1)
+    return torch.cat([unsquashed(blendshapes[:, list(USED)]), torch.stack(columns, 1)], 1)
+
+
+def unsquashed(blendshapes: Tensor) -> Tensor:
+    """Blendshapes before the network's final sigmoid, a fifth as large: these answer evenly to a moving face.
+
+    A mouth that does not smile at all has a blendshape of 0.001 whose gradient is nil; before the sigmoid it is not.
+    """
+    return torch.logit(blendshapes, eps=1e-6) * 0.2
+
+
+LIMITS = (-0.7, 0.7)
+"""Between these, blendshapes of 0.03 and 0.97, unsquashed blendshapes say something; beyond lies noise."""
+
+
+def limited(measures: Tensor) -> Tensor:
+    """Measures [...,M] with their blendshapes kept within `LIMITS`."""
+    count = len(USED)  # what follows the blendshapes, distances and whatever a caller appends, stays
+    return torch.cat([measures[..., :count].clamp(*LIMITS), measures[..., count:]], -1)
 
 
 def _upright(points: Tensor) -> Tensor:
@@ -70,6 +88,23 @@ def _upright(points: Tensor) -> Tensor:
     cosine, sine = (along / along.norm(dim=1, keepdim=True)).unbind(1)
     turn = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)  # [N,2,2]
     return points @ turn.mT
+
+
+def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: float = 1.0) -> Tensor:
+    """What the target should show: its own expression and the driver's change since the anchor frame.
+
+    Args:
+        seen: the driver's expressions [T,M].
+        anchor: that of its anchor frame [M]; None: the driver's expression itself, whatever the target's own is.
+        rest: the target's own [M].
+        strength: 1 is all of the change.
+    """
+    return limited(rest) + strength * (limited(seen) - limited(rest if anchor is None else anchor))
+
+
+def distance(a: Tensor, b: Tensor) -> Tensor:
+    """How different expressions look: [...,M] and [M] -> [...]."""
+    return ((limited(a) - limited(b)) * WEIGHTS.to(a.device)).abs().sum(-1)
 
 
 def of_landmarks(face: Landmarks) -> Tensor:

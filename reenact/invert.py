@@ -31,20 +31,20 @@ the packaged VGG-16. Found by tools/sweep_paper_scale.py; docs/method.md has the
 class InvertOptions:
     """How to search W+. The defaults are for a single picture, the target."""
 
-    steps: int = 100  # at most
+    steps: int = 60  # at most
     rate: float = 0.08
     optimiser: str = "adam"  # or "sgd"
     start: str = "mean"  # or "zero"; a warm start overrides it
     whitened: bool = False  # step in units of W's own spread along its own axes: keeps w where faces are
-    sizes: tuple[tuple[int, float], ...] = ((128, 0.5), (256, 0.5))  # picture size, share of the steps
+    sizes: tuple[tuple[int, float], ...] = ((128, 0.55), (1024, 0.45))  # picture size, share of the steps
     distance: str = "lpips"  # or "conv9": the paper's
     convs: tuple[int, ...] = (2, 4, 7, 10)
     pixel_weight: float = 0.5
-    prior: float = 2e-4  # on the mean square of w's offset, in W's own spread
+    prior: float = 5e-4  # on the mean square of w's offset, in W's own spread
     patience: int = 12  # steps without `tolerance` better, before it moves on or ends
     tolerance: float = 0.002  # of the loss
     warm_up: int = 8
-    decay: float = 0.4  # the share of the steps over which the rate falls to nothing
+    decay: float = 0.5  # the share of the steps over which the rate falls to nothing
 
 
 TARGET = InvertOptions()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,14 +18,15 @@ from torch import Tensor
 
 from . import expression, landmarks, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
-from .blend import BlendOptions, Blender, Face
+from .blend import Blender, BlendOptions, Face, with_forehead
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets
 from .fuse import FuseOptions, from_driver, parse_layers, splice
 from .generators import Generator
-from .images import is_image, read_image, to_rgb, to_tensor
+from .geometry import apply, inverse
+from .images import is_image, read_image, to_tensor
 from .invert import DRIVER, PAPER, TARGET, InvertOptions, invert
-from .perceptual import Vgg16, load_vgg
+from .perceptual import load_vgg
 from .smooth import delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
@@ -63,17 +65,22 @@ PRESETS: dict[str, Options] = {
         blend=BlendOptions(carry=False),
         smooth=0.0,
     ),
-    "quality": Options(target=replace(TARGET, steps=160), solve=SolveOptions(rounds=4), driver=replace(DRIVER, steps=16)),
+    "quality": Options(
+        target=replace(TARGET, steps=120), solve=SolveOptions(steps=24, first=80), driver=replace(DRIVER, steps=16)
+    ),
     "balanced": Options(),
     "fast": Options(
-        target=replace(TARGET, steps=80), solve=SolveOptions(size=128, rounds=1), driver=replace(DRIVER, steps=3), size=256
+        target=replace(TARGET, steps=40, sizes=((128, 0.6), (256, 0.4))),
+        solve=SolveOptions(steps=3, first=24),
+        driver=replace(DRIVER, steps=3),
+        size=256,
     ),
 }
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may want to hear of. Stages: 'track', 'invert', 'calibrate', 'frames'."""
+    """What a caller may want to hear of. Stages: 'track', 'invert', 'frames'."""
 
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -140,12 +147,12 @@ class Run:
         hooks.note(f"detector: {self.detector_name}")
         self.face = landmarks.find_face(self.target, self.detector, str(target))
         self.crop = ffhq_crop(self.face.points)
-        self.track = self._track_driver()
         self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
-        self.size = options.size or self._fitting_size()
+        self.size = self._checked_size()
         self.vgg = load_vgg(store, self.device, self._vgg_dtype())
         self.nets = FaceLandmarkerNets.load(store.path("face_landmarker.task")).to(self.device)
+        self.track = self._track_driver()
         self.inversion = self._invert_target()
         self.w = torch.from_numpy(self.inversion.latent.w).to(self.device)
 
@@ -158,8 +165,13 @@ class Run:
         # The paper's recipe is followed in full precision; elsewhere half the bits are as good and twice as fast.
         return torch.float32 if self.options.target.distance == "conv9" else torch.bfloat16
 
-    def _fitting_size(self) -> int:
-        """The smallest picture that is no coarser than the target's face."""
+    def _checked_size(self) -> int:
+        """The size asked for, or the smallest picture that is no coarser than the target's face."""
+        if self.options.size is not None:
+            if self.options.size not in self.generator.sizes:
+                known = ", ".join(map(str, self.generator.sizes))
+                raise UsageError(f"--size {self.options.size}: {self.generator.name} makes pictures of {known}")
+            return self.options.size
         side = float(np.hypot(*self.crop[:, 0]))
         sizes = [s for s in self.generator.sizes if s >= 256] or list(self.generator.sizes)
         return next((s for s in sizes if s >= side * 0.9), sizes[-1])
@@ -205,8 +217,12 @@ class Run:
     # ---- the frames
 
     @torch.inference_mode()
+    def _picture(self, w: Tensor) -> Tensor:
+        return self.generator.synthesize(w[None], self.size)
+
+    @torch.inference_mode()
     def _drawn(self, w: Tensor, probe: expression.Probe) -> Face:
-        picture = self.generator.synthesize(w[None], self.size)
+        picture = self._picture(w)
         points, _ = probe.points(picture)
         rgb = (picture[0].float().permute(1, 2, 0).clamp(-1, 1) * 0.5 + 0.5).cpu().numpy()
         return Face(np.ascontiguousarray(rgb, np.float32), points[0].float().cpu().numpy())
@@ -218,80 +234,99 @@ class Run:
     def frames(self) -> Iterator[Frame]:
         """The result, one frame for each of the driver's."""
         with torch.inference_mode():
-            picture = self.generator.synthesize(self.w[None], 256)
-        probe = expression.Probe(self.nets, picture)
-        blender = Blender(self.target, self.crop, self._drawn(self.w, probe), self.options.blend)
+            probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], self.size))
+        base = self._drawn(self.w, probe)
+        self._show("reconstruction", 0, _as_rgb(base))
+        blender = Blender(self.target, self.crop, base, self.options.blend)
         make = self._spliced if self.options.fuse.method == "splice" else self._solved
         for frame, w in make(probe):
             face = self._drawn(w, probe)
             result = blender.blend(face, frame.index, frame.pts, frame.seconds)
-            if self.hooks.picture:
-                self._show("driver", frame.index, frame.rgb)
-                self._show("fused", frame.index, np.rint(face.picture * 255).astype(np.uint8))
-                assert result.matte is not None  # a blender always gives one
-                self._show("mask", frame.index, np.repeat(result.matte[:, :, None], 3, 2))
-                self._show("composite", frame.index, result.rgb)
+            self._show_stages(frame, face, blender, result)
             yield result
             self.hooks.progress("frames", frame.index + 1, len(self.track))
 
+    def _show_stages(self, frame: Frame, face: Face, blender: Blender, result: Frame) -> None:
+        if self.hooks.picture and result.matte is not None:
+            self._show("driver", frame.index, frame.rgb)
+            self._show("fused", frame.index, _as_rgb(face))
+            self._show("warped", frame.index, blender.warped(face))
+            self._show("mask", frame.index, np.repeat(result.matte[:, :, None], 3, 2))
+            self._show("composite", frame.index, result.rgb)
+
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
-        solver = Solver(
-            self.generator, probe, self.w, self.layers, self.options.solve,
-            on_progress=lambda done, total: self.hooks.progress("calibrate", done, total),
-        )  # fmt: skip
+        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve)
         goals = self._goals(solver.rest)
-        amounts = torch.zeros(solver.count, device=self.device)
         starts = {part.start for part in segments(len(goals), self.track.cuts)}
-        for frame in self._driver_frames():
-            if frame.index >= len(goals):
-                break
+        for frame in self._tracked_frames():
             if frame.index in starts:
-                amounts = torch.zeros_like(amounts)
-            amounts, _ = solver.solve(goals[frame.index], amounts)
-            yield frame, solver.latent(amounts)
+                state = solver.begin()
+            state, _ = solver.solve(goals[frame.index], state)
+            yield frame, solver.latent(state.change)
+
+    def _tracked_frames(self) -> Iterator[Frame]:
+        """The driver's frames again; no more than the first pass saw."""
+        for frame in self._driver_frames():
+            if frame.index < len(self.track):
+                yield frame
 
     def _goals(self, rest: Tensor) -> Tensor:
         """The expressions [T,M] that the target should show."""
-        seen = expression.of_track(self.track)
-        smoothed = zero_phase(landmarks.fill_gaps(seen.numpy(), self.track), self.options.smooth, self.track.cuts)
-        wanted = torch.from_numpy(smoothed).float().to(self.device)
-        anchor = self._anchor(wanted, rest)
-        self.hooks.note(f"anchor frame: {anchor}")
-        return expression.goals(wanted, wanted[anchor], rest, self.options.fuse.strength)
+        seen = self._seen()
+        anchor = None if self._absolute() else seen[self._anchor(seen, rest)]
+        return expression.goals(seen, anchor, rest, self.options.fuse.strength)
+
+    def _seen(self) -> Tensor:
+        """The driver's expressions [T,M], smoothed."""
+        seen = landmarks.fill_gaps(expression.of_track(self.track).numpy(), self.track)
+        return torch.from_numpy(zero_phase(seen, self.options.smooth, self.track.cuts)).float().to(self.device)
+
+    def _absolute(self) -> bool:
+        # A single picture has no change to follow.
+        return self.options.fuse.motion == "absolute" or len(self.track) == 1
 
     def _anchor(self, seen: Tensor, rest: Tensor) -> int:
-        """The frame whose expression is most like the target's own."""
-        if self.options.anchor is not None:
-            return min(self.options.anchor, len(seen) - 1)
-        return int(expression.distance(seen, rest).argmin())
+        """The frame that relative motion starts from: the one whose expression is most like the target's own."""
+        asked = self.options.anchor
+        if asked is not None and asked >= len(seen):
+            raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {len(seen) - 1}")
+        anchor = int(expression.distance(seen, rest).argmin()) if asked is None else asked
+        self.hooks.note(f"anchor frame: {anchor}")
+        return anchor
 
     def _spliced(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the target's latent with the driver's layers: the paper's way."""
         chosen = from_driver(self.layers, self.generator.num_layers)
         target = self.inversion.latent.w
-        relative = self.options.fuse.motion == "relative" and len(self.track) > 1
-        anchor: Floats | None = None
-        for frame, w in self._smoothed(self._inverted_driver()):
-            if relative and anchor is None:
-                anchor = w
+        anchor = None if self._absolute() else self._inverted_anchor(probe)
+        for frame, w in self._smoothed(self._inverted_driver(anchor)):
             fused = splice(target, w, chosen, anchor, self.options.fuse.strength)
             yield frame, torch.from_numpy(fused).to(self.device)
 
-    def _inverted_driver(self) -> Iterator[tuple[Frame, Floats, int]]:
-        """Each driver frame, its latent and the number of its scene."""
+    def _inverted_anchor(self, probe: expression.Probe) -> Floats:
+        """The latent of the driver's anchor frame, which the others' changes are measured from."""
+        index = self.options.anchor or 0
+        if self.track.blendshapes is not None:
+            index = self._anchor(self._seen(), expression.measure(*probe.points(self._picture(self.w)))[0])
+        points, crops = self._driver_crops()
+        frame = next(f for f in self._tracked_frames() if f.index == index)
+        return self._invert_frame(frame, crops[index], points[index], None)
+
+    def _driver_crops(self) -> tuple[Floats, NDArray[np.float64]]:
         points = landmarks.fill_missing(self.track)
-        crops = steady_crops(points, self.track.cuts, self.options.align)
+        return points, steady_crops(points, self.track.cuts, self.options.align)
+
+    def _inverted_driver(self, start: Floats | None) -> Iterator[tuple[Frame, Floats, int]]:
+        """Each driver frame, its latent and the number of its scene; `start`: where the first scene's search begins."""
+        points, crops = self._driver_crops()
         parts = segments(len(points), self.track.cuts)
         scene = np.searchsorted([p.start for p in parts], np.arange(len(points)), side="right") - 1
-        before: Tensor | None = None
-        last = -1
-        for frame in self._driver_frames():
-            if frame.index >= len(points):
-                break
-            fresh = scene[frame.index] != last
-            w = self._invert_frame(frame, crops[frame.index], points[frame.index], None if fresh else before)
-            before, last = torch.from_numpy(w), int(scene[frame.index])
+        before, last = (None, -1) if start is None else (torch.from_numpy(start), 0)
+        for frame in self._tracked_frames():
+            i = frame.index
+            w = self._invert_frame(frame, crops[i], points[i], before if scene[i] == last else None)
+            before, last = torch.from_numpy(w), int(scene[i])
             yield frame, w, last
 
     def _invert_frame(self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None) -> Floats:
@@ -311,16 +346,13 @@ class Run:
         return ((frame, w) for frame, w, _ in latents)
 
 
+def _as_rgb(face: Face) -> Rgb:
+    return np.rint(face.picture * 255).astype(np.uint8)
+
+
 def face_weight(points: NDArray[np.floating], crop: Affine, size: int) -> Tensor:
     """Where a driver's crop counts, [1,1,size,size]: its face, not its hair, clothes and background."""
-    import cv2
-
-    from .blend import with_forehead
-    from .geometry import apply
-
-    linear = np.linalg.inv(crop[:, :2])
-    unit = (with_forehead(points.astype(np.float64)) - crop[:, 2]) @ linear.T
+    unit = apply(inverse(crop), with_forehead(points.astype(np.float64)))
     mask = np.zeros((size, size), np.float32)
     cv2.fillConvexPoly(mask, cv2.convexHull(np.rint(unit * size).astype(np.int32)), 1.0)
-    mask = cv2.GaussianBlur(mask, (0, 0), size * 0.03)
-    return torch.from_numpy(mask)[None, None]
+    return torch.from_numpy(cv2.GaussianBlur(mask, (0, 0), size * 0.03))[None, None]
