@@ -1,0 +1,251 @@
+"""What the measure of an expression sees, and what it must not see."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from faces import LOWER_LIP, face, similarity
+from PIL import Image
+
+from reenact.expression import (
+    NAMES,
+    REGIONS,
+    WEIGHTS,
+    Probe,
+    distance,
+    goals,
+    measure,
+    of_landmarks,
+    of_track,
+    region_of,
+)
+from reenact.face_landmarker import BLENDSHAPES, FaceLandmarkerNets
+from reenact.geometry import apply
+from reenact.images import to_tensor
+from reenact.types import FaceTrack, Landmarks
+
+PICTURE = "tests/data/face.png"
+MOTIONS = [similarity(0, 300, (0, 0)), similarity(0, 1, (50, -20)), similarity(35, 1, (0, 0)), similarity(-80, 9, (4, 4))]
+
+
+def column(measures, name):
+    return measures[..., NAMES.index(name)].item()
+
+
+def measured(*faces, blendshapes=None):
+    """[N,M] of 68-point faces."""
+    shapes = torch.full((len(faces), len(BLENDSHAPES)), 0.3) if blendshapes is None else blendshapes
+    return measure(torch.from_numpy(np.stack(faces)).float(), shapes)
+
+
+def crooked(seed):
+    """A face like nobody else's."""
+    return face(0.03) + np.random.default_rng(seed).normal(scale=0.01, size=(68, 2))
+
+
+# --- The measure --------------------------------------------------------------------------------
+
+
+def test_it_has_a_named_and_weighted_number_for_everything():
+    assert measured(face()).shape == (1, len(NAMES))
+    assert len(set(NAMES)) == len(NAMES) == len(WEIGHTS)
+    assert (WEIGHTS > 0).all()
+
+
+@pytest.mark.parametrize("motion", MOTIONS)
+def test_size_place_and_roll_do_not_count(motion):
+    faces = [crooked(seed) for seed in range(3)]
+    assert measured(*(apply(motion, f) for f in faces)) == pytest.approx(measured(*faces), abs=1e-4)
+
+
+@pytest.mark.parametrize("squeeze", [(0.8, 1), (1, 0.8)])
+def test_turning_and_nodding_of_a_straight_face_cancel_out(squeeze):
+    assert measured(face(0.04) * squeeze) == pytest.approx(measured(face(0.04)), abs=1e-5)
+
+
+def test_faces_of_a_batch_are_measured_apart():
+    both = measured(face(), face(0.06))
+    assert both == pytest.approx(torch.cat([measured(face()), measured(face(0.06))]))
+
+
+def test_distances_are_in_units_of_eyes_and_nose():
+    points = face()
+    eyes, nose = 0.26, np.hypot(0, 0.64 - 0.46)  # as they are drawn
+    assert column(measured(points), "mouth width") == pytest.approx(0.2 / eyes)
+    assert column(measured(points), "jaw") == pytest.approx((0.86 - 0.64) / nose, rel=1e-4)
+
+
+def test_a_dropping_jaw_opens_lips_and_leaves_lids_and_brows():
+    change = measured(face(0.06)) - measured(face())
+    moved = {name for name in NAMES if abs(column(change, name)) > 1e-5}
+    assert column(change, "lips open") > 0.1
+    assert {region_of(name) for name in moved} == {"mouth"}
+
+
+def test_closed_lips_are_zero_open():
+    points = face()
+    points[list(range(60, 68)), 1] = 0.74
+    assert column(measured(points), "lips open") == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("side", "upper", "lower"), [("left", (37, 38), (41, 40)), ("right", (43, 44), (47, 46))])
+def test_a_wink_is_seen_in_its_own_eye_alone(side, upper, lower):
+    points = face()
+    points[list(upper)] = points[list(lower)]
+    winking, other = measured(points), {"left": "right", "right": "left"}[side]
+    assert column(winking, f"lid {side}") == pytest.approx(0, abs=1e-6)
+    assert column(winking, f"lid {other}") == pytest.approx(column(measured(face()), f"lid {other}"), abs=0.002)
+
+
+def test_raised_brows_are_further_from_the_eyes():
+    points = face()
+    points[17:27, 1] -= 0.03
+    change = measured(points) - measured(face())
+    assert min(column(change, "brow left"), column(change, "brow right")) > 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in BLENDSHAPES if name in NAMES])
+def test_a_blendshape_moves_its_own_number(name):
+    shapes = torch.full((1, len(BLENDSHAPES)), 0.3)
+    shapes[0, BLENDSHAPES.index(name)] = 0.6
+    change = measured(face(), blendshapes=shapes) - measured(face())
+    assert change[0].nonzero().flatten().tolist() == [NAMES.index(name)]
+    assert column(change, name) > 0
+
+
+def test_a_gradient_reaches_points_and_blendshapes():
+    points = torch.from_numpy(crooked(0)).float()[None].requires_grad_()
+    shapes = torch.full((1, len(BLENDSHAPES)), 0.001).requires_grad_()  # nearly at rest, where sigmoids are flat
+    measure(points, shapes).sum().backward()
+    assert points.grad.isfinite().all()
+    assert points.grad[0, list(LOWER_LIP)].abs().max() > 0
+    assert (shapes.grad[0, [BLENDSHAPES.index(n) for n in NAMES if n in BLENDSHAPES]] > 1e-3).all()
+
+
+# --- Regions ------------------------------------------------------------------------------------
+
+
+def test_every_number_belongs_somewhere():
+    assert {region_of(name) for name in NAMES} == set(expression.REGIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "region"),
+    [
+        *(("jawOpen", "mouth"), ("lips open", "mouth"), ("corner left", "mouth"), ("mouthSmileLeft", "mouth")),
+        *(("eyeBlinkLeft", "eyes"), ("lid right", "eyes"), ("browInnerUp", "brows"), ("brow left", "brows")),
+    ],
+)
+def test_regions_are_what_they_are_called(name, region):
+    assert region_of(name) == region
+
+
+# --- Goals --------------------------------------------------------------------------------------
+
+
+def expressed(seed):
+    """[M], of a face none of whose blendshapes is near its end."""
+    shapes = 0.2 + 0.6 * torch.rand(1, len(BLENDSHAPES), generator=torch.Generator().manual_seed(seed))
+    return measured(crooked(seed), blendshapes=shapes)[0]
+
+
+DRIVER, ANCHOR, TARGET = expressed(1), expressed(2), expressed(3)
+
+
+def test_a_driver_at_its_anchor_asks_for_the_targets_own_expression():
+    assert goals(ANCHOR[None], ANCHOR, TARGET) == pytest.approx(TARGET[None], abs=1e-6)
+
+
+def test_the_drivers_change_is_added():
+    asked = goals(torch.stack([DRIVER, ANCHOR]), ANCHOR, TARGET)
+    assert asked[0] - asked[1] == pytest.approx(DRIVER - ANCHOR, abs=1e-6)
+
+
+def test_strength_scales_the_change():
+    half, whole = (goals(DRIVER[None], ANCHOR, TARGET, strength) - TARGET for strength in (0.5, 1.0))
+    assert half == pytest.approx(whole / 2, abs=1e-6)
+
+
+def test_distance_is_nought_to_itself_and_grows_with_the_change():
+    opened = torch.cat([measured(face(mouth)) for mouth in (0, 0.02, 0.06)])
+    assert distance(opened, opened[0])[0] == 0
+    assert (distance(opened, opened[0]).diff() > 0).all()
+
+
+# --- Detected faces -----------------------------------------------------------------------------
+
+
+def landmarks(mouth, blendshapes=True):
+    shapes = np.full(len(BLENDSHAPES), 0.3, np.float32) if blendshapes else None
+    return Landmarks(face(mouth).astype(np.float32), 1.0, shapes)
+
+
+def test_a_face_and_a_track_are_measured_alike():
+    faces = [landmarks(m) for m in (0.0, 0.05)]
+    points, shapes = (np.stack([getattr(f, kind) for f in faces]) for kind in ("points", "blendshapes"))
+    track = FaceTrack(points, np.ones(2, np.float32), np.ones(2, bool), (), shapes)
+    assert of_track(track) == pytest.approx(torch.stack([of_landmarks(f) for f in faces]))
+
+
+def test_frames_without_a_face_are_nan():
+    points, shapes = np.stack([landmarks(0.0).points] * 3), np.full((3, len(BLENDSHAPES)), 0.3, np.float32)
+    points[1], shapes[1] = np.nan, np.nan
+    seen = of_track(FaceTrack(points, np.ones(3, np.float32), np.array([True, False, True]), (), shapes))
+    assert seen.isnan().all(1).tolist() == [False, True, False]
+    assert seen[[0, 2]].isfinite().all()
+
+
+def test_a_detector_without_blendshapes_is_refused():
+    bare = landmarks(0.0, blendshapes=False)
+    track = FaceTrack(bare.points[None], np.ones(1, np.float32), np.ones(1, bool), ())
+    for refused in (lambda: of_landmarks(bare), lambda: of_track(track)):
+        with pytest.raises(ValueError, match="no blendshapes"):
+            refused()
+
+
+# --- The probe ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nets(store):
+    return FaceLandmarkerNets.load(store.path("face_landmarker.task"))
+
+
+@pytest.fixture(scope="module")
+def picture(request):
+    """[1,3,512,512], a generated face, nobody real."""
+    rgb = np.asarray(Image.open(request.config.rootpath / PICTURE).convert("RGB"))
+    return F.interpolate(to_tensor(rgb), size=512, mode="bicubic").clamp(-1, 1)
+
+
+@pytest.mark.pretrained
+def test_points_do_not_depend_on_the_pictures_size(nets, picture):
+    half = F.avg_pool2d(picture, 2)
+    for first in (picture, half):
+        probe = Probe(nets, first)
+        large, small = (probe.points(p)[0] for p in (picture, half))
+        assert large == pytest.approx(small, abs=0.01)
+
+
+@pytest.mark.pretrained
+def test_points_lie_on_the_face(nets, picture):
+    points = Probe(nets, picture).points(picture)[0][0] * 256  # read off the picture at 256 pixels
+    for index, place in {39: (107, 119), 42: (147, 119), 33: (127, 175), 48: (103, 193), 54: (154, 193)}.items():
+        assert points[index] == pytest.approx(torch.tensor(place), abs=6)
+
+
+@pytest.mark.pretrained
+def test_a_batch_is_probed_as_its_pictures_are(nets, picture):
+    probe, other = Probe(nets, picture), picture.roll(8, 3)
+    together = probe(torch.cat([picture, other]))
+    assert together == pytest.approx(torch.cat([probe(picture), probe(other)]), abs=1e-3)
+    assert together.shape == (2, len(NAMES))
+
+
+@pytest.mark.pretrained
+def test_a_gradient_reaches_the_picture(nets, picture):
+    free = F.avg_pool2d(picture, 4).requires_grad_()
+    column = Probe(nets, picture)(free)[0, NAMES.index("lips open")]
+    (gradient,) = torch.autograd.grad(column, free)
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
