@@ -1,0 +1,161 @@
+"""The same questions to every generator."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from reenact import plugins
+
+pytestmark = pytest.mark.pretrained
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", params=plugins.names("generators"))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def generator(name, store):
+    return plugins.module("generators", name).create(store, CPU)
+
+
+@pytest.fixture(scope="module")
+def sampled(generator):
+    """Two faces of W, [2,L,512], and their whole pictures."""
+    w = samples(generator, 2)
+    with torch.inference_mode():
+        return w, generator.synthesize(w, generator.sizes[-1])
+
+
+def samples(generator, count, seed=0):
+    with torch.inference_mode():
+        w = generator.map(torch.randn(count, 512, generator=torch.Generator().manual_seed(seed)))
+    return w[:, None].repeat(1, generator.num_layers, 1).clone()
+
+
+def draw(generator, w, size=None):
+    with torch.inference_mode():
+        return generator.synthesize(w, size or generator.sizes[0])
+
+
+def dead_layers(generator):
+    return [slot for slot in range(generator.num_layers) if slot not in generator.live_layers]
+
+
+# --- What it says of itself ---------------------------------------------------------------------
+
+
+def test_it_is_called_like_its_file(generator, name):
+    assert generator.name == name
+
+
+def test_sizes_ascend(generator):
+    assert all(small < large for small, large in pairwise(generator.sizes))
+
+
+def test_slots_are_of_its_own(generator):
+    slots = range(generator.num_layers)
+    assert set(generator.live_layers) <= set(slots)
+    for preset in (generator.expression_layers, generator.paper_layers):
+        assert preset
+        assert set(preset) <= set(generator.live_layers)
+
+
+def test_layers_of_each_resolution_follow_those_of_the_last(generator):
+    resolutions = [2**n for n in range(2, generator.sizes[-1].bit_length() - 1)]
+    layers = [slot for resolution in resolutions for slot in generator.layers_at(resolution)]
+    assert layers
+    assert layers == sorted(set(layers))
+    assert set(layers) <= set(generator.live_layers)
+    assert generator.layers_at(8)
+    assert generator.layers_at(16)
+
+
+def test_mean_and_covariance_are_those_of_w(generator):
+    w = samples(generator, 4000)[:, 0]
+    assert generator.mean_latent.shape == (generator.num_layers, 512)
+    assert generator.mean_latent.dtype == generator.covariance.dtype == torch.float32
+    assert (w.mean(0) - generator.mean_latent).norm(dim=1).max() < 0.1 * w.std(0).norm()
+    assert (w.T.cov() - generator.covariance).norm() < 0.15 * generator.covariance.norm()
+
+
+# --- Pictures -----------------------------------------------------------------------------------
+
+
+def test_every_size_is_made(generator):
+    for size in generator.sizes:
+        picture = draw(generator, generator.mean_latent[None], size)
+        assert picture.shape == (1, 3, size, size)
+        assert picture.isfinite().all()
+        assert picture.quantile(0.01) > -1.2
+        assert picture.quantile(0.99) < 1.2
+        assert picture.std() > 0.2
+
+
+@pytest.mark.parametrize("size", [0, 100, 2048])
+def test_another_size_is_refused_with_those_there_are(generator, size):
+    with pytest.raises(ValueError, match=", ".join(map(str, generator.sizes))):
+        generator.synthesize(generator.mean_latent[None], size)
+
+
+def test_the_same_w_gives_the_same_picture_and_is_left_alone(generator):
+    w = samples(generator, 1)
+    first, second = draw(generator, w), draw(generator, w)
+    assert torch.equal(first, second)
+    assert torch.equal(w, samples(generator, 1))
+
+
+def test_another_w_gives_another_picture(generator):
+    assert (draw(generator, samples(generator, 1)) - draw(generator, samples(generator, 1, seed=1))).abs().mean() > 0.1
+
+
+def test_a_batch_is_its_pictures(generator):
+    w = samples(generator, 2)
+    singles = torch.cat([draw(generator, one[None]) for one in w])
+    assert draw(generator, w) == pytest.approx(singles, abs=1e-4)
+
+
+def test_early_exits_look_like_the_whole_picture(generator, sampled):
+    w, whole = sampled
+    for size in generator.sizes[:-1]:
+        error = (draw(generator, w, size) - F.adaptive_avg_pool2d(whole, size)).clamp(-2, 2)
+        psnr = 10 * (4 / error.square().mean((1, 2, 3))).log10()
+        assert psnr.min() >= 20, f"{size}: {psnr.tolist()} dB"
+
+
+# --- Slots --------------------------------------------------------------------------------------
+
+
+def test_dead_slots_change_nothing(generator, sampled):
+    w, whole = sampled
+    moved = w.clone()
+    moved[:, dead_layers(generator)] += 3
+    assert torch.equal(draw(generator, moved, generator.sizes[-1]), whole)
+    for size in generator.sizes[:-1]:
+        assert torch.equal(draw(generator, moved, size), draw(generator, w, size))
+
+
+def test_every_live_slot_changes_something(generator):
+    w, other = samples(generator, 2)
+    moved = w.repeat(len(generator.live_layers), 1, 1)
+    for row, slot in zip(moved, generator.live_layers, strict=True):
+        row[slot] = other[slot]
+    change = (draw(generator, moved) - draw(generator, w[None])).abs().mean((1, 2, 3))
+    assert change.min() > 1e-4, dict(zip(generator.live_layers, change.tolist(), strict=True))
+
+
+def test_a_gradient_reaches_the_live_slots_alone(generator):
+    w = samples(generator, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(generator.synthesize(w, generator.sizes[0]).square().mean(), w)
+    assert gradient.isfinite().all()
+    strength = gradient[0].abs().amax(1)
+    assert strength.nonzero().flatten().tolist() == sorted(generator.live_layers)
+
+
+def test_weights_are_frozen(generator):
+    picture = generator.synthesize(samples(generator, 1), generator.sizes[0])
+    assert not picture.requires_grad
