@@ -7,6 +7,7 @@ in the next, as mediapipe does it. The networks and their geometry: `face_landma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, cast
 
 import cv2
@@ -67,16 +68,21 @@ class LandmarkerDetector:
         """See `detectors.Detector.track`."""
         faces, lost = _no_faces(), 0  # lost: pictures since the last face
         for index, rgb in enumerate(frames):
-            faces = self._follow(rgb, faces)
-            if not len(faces.points):
-                # Thorough where faces have just gone (a cut?), and now and then in a stretch without any.
-                faces = self._search(rgb, COMMON_SCALE, FINEST_SCALE if lost % SEARCH_EVERY == 0 else COMMON_SCALE)
-            elif index % SEARCH_EVERY == 0:
-                faces = _distinct(faces, self._search(rgb, 0, 0, faces))
-            lost = 0 if len(faces.points) else lost + 1
-            yield self._describe(faces)
+            with torch.inference_mode(), _one_thread():
+                faces = self._faces(rgb, faces, index, lost)
+                answer = self._describe(faces)
+            lost = 0 if answer else lost + 1
+            yield answer
 
-    @torch.inference_mode()
+    def _faces(self, rgb: Rgb, before: _Faces, index: int, lost: int) -> _Faces:
+        faces = self._follow(rgb, before)
+        if not len(faces.points):
+            # Thorough where faces have just gone (a cut?), and now and then in a stretch without any.
+            return self._search(rgb, COMMON_SCALE, FINEST_SCALE if lost % SEARCH_EVERY == 0 else COMMON_SCALE)
+        if index % SEARCH_EVERY == 0:
+            return _distinct(faces, self._search(rgb, 0, 0, faces))
+        return faces
+
     def _follow(self, rgb: Rgb, before: _Faces) -> _Faces:
         """The faces that are still near where they were."""
         if not len(before.points):
@@ -86,7 +92,6 @@ class LandmarkerDetector:
             points[moved], presence[moved] = self._landmarks(rgb, roi_of_points(points[moved]))
         return _distinct(_Faces(points, presence))
 
-    @torch.inference_mode()
     def _search(self, rgb: Rgb, enough: int, finest: int, known: _Faces | None = None) -> _Faces:
         """The picture's faces other than the known: down to scale `enough`, on to `finest` while there is none."""
         found = _no_faces()
@@ -136,7 +141,6 @@ class LandmarkerDetector:
         points, presence = self._nets.landmarks(self._tensor(crops))
         return transform(to_image, points.cpu()), presence.cpu()
 
-    @torch.inference_mode()
     def _describe(self, faces: _Faces) -> list[Landmarks]:
         if not len(faces.points):
             return []
@@ -147,6 +151,21 @@ class LandmarkerDetector:
     def _tensor(self, images: Rgb) -> Tensor:
         """[N,H,W,3] of 0..255 as [N,3,H,W] of 0..1."""
         return torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float() / 255
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute in this thread alone.
+
+    The networks are so small that a second thread saves little; and where the processor is busy with other work,
+    threads that wait for each other at every layer make them twenty times slower.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _no_faces() -> _Faces:
