@@ -74,6 +74,11 @@ def test_a_still_face_has_the_crop_of_a_picture():
     assert corners(steady_crops(points, ())) == pytest.approx(np.stack([ffhq_quad(points[0])] * 9), abs=0.01)
 
 
+def test_a_mouth_open_in_the_first_frame_alone_does_not_make_the_crop():
+    points = clip([0.1] + [0] * 8, [HERE] * 9)
+    assert corners(steady_crops(points, ())) == pytest.approx(np.stack([ffhq_quad(points[1])] * 9), abs=0.01)
+
+
 def test_a_moving_face_is_followed_without_lag():
     places = [compose(similarity(0, 1, (4 * t, -2 * t)), HERE) for t in range(60)]
     crops = corners(steady_crops(clip([0] * 60, places), ()))
@@ -163,8 +168,8 @@ def mirrored(values, last):
     return last - np.abs(last - np.abs(values))
 
 
-@pytest.mark.parametrize("x", [-49.5, 39.5, 179.5])
-@pytest.mark.parametrize("y", [-59.5, 29.5, 169.5])
+@pytest.mark.parametrize("x", [-89.5, 39.5, 219.5])
+@pytest.mark.parametrize("y", [-79.5, 29.5, 209.5])
 def test_past_the_edge_the_picture_is_mirrored(x, y):
     cut = cut_out(gradient(), similarity(0, 128, (x, y)), 128)  # its pixels are pixels of the picture
     assert np.array_equal(cut.rgb[:, :, :2], mirrored(looked_at(cut), 255))
