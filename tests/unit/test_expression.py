@@ -150,6 +150,11 @@ def test_the_drivers_change_is_added():
     assert asked[0] - asked[1] == pytest.approx(DRIVER - ANCHOR, abs=1e-6)
 
 
+def test_without_an_anchor_the_drivers_own_expression_is_asked_for():
+    assert goals(DRIVER[None], None, TARGET)[0] == pytest.approx(DRIVER, abs=1e-6)
+    assert goals(DRIVER[None], None, TARGET, 0.0)[0] == pytest.approx(TARGET, abs=1e-6)
+
+
 def test_strength_scales_the_change():
     half, whole = (goals(DRIVER[None], ANCHOR, TARGET, strength) - TARGET for strength in (0.5, 1.0))
     assert half == pytest.approx(whole / 2, abs=1e-6)
