@@ -48,7 +48,9 @@ def ffhq_crop(points: Points) -> Affine:
     return np.stack([2 * x, 2 * y, corner], 1).astype(np.float64)
 
 
-def steady_crops(points: NDArray[np.floating], cuts: Sequence[int], options: AlignOptions | None = None) -> NDArray[np.float64]:
+def steady_crops(
+    points: NDArray[np.floating], cuts: Sequence[int], options: AlignOptions | None = None
+) -> NDArray[np.float64]:
     """A crop for every frame of a clip that no expression moves or scales.
 
     Args:
@@ -70,7 +72,7 @@ def steady_crops(points: NDArray[np.floating], cuts: Sequence[int], options: Ali
 
 def _median_face(points: NDArray[np.floating], rounds: int = 3) -> NDArray[np.float64]:
     """The clip's median shape [68,2], each frame brought to a common place by its steady points."""
-    reference = points[len(points) // 2].astype(np.float64)
+    reference: NDArray[np.float64] = points[len(points) // 2].astype(np.float64)
     for _ in range(rounds):
         moved = [apply(fit_similarity(p[list(STEADY)], reference[list(STEADY)]), p) for p in points]
         reference = np.median(moved, axis=0)
@@ -100,12 +102,13 @@ def cut_out(rgb: Rgb, crop: Affine, size: int) -> Crop:
     shrink = int(scale_of(to_box))
     if shrink >= 2:
         width, height = max(box.shape[1] // shrink, 1), max(box.shape[0] // shrink, 1)
-        box = cv2.resize(box[: height * shrink, : width * shrink], (width, height), interpolation=cv2.INTER_AREA)
+        even = box[: height * shrink, : width * shrink]
+        box = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
         to_box = _coarser(to_box, shrink)
     pixels = cv2.warpAffine(
         box, to_box, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT_101
     )
-    return Crop(pixels, to_frame)
+    return Crop(np.asarray(pixels, np.uint8), to_frame)
 
 
 def _coarser(matrix: Affine, factor: int) -> Affine:

@@ -58,7 +58,7 @@ class Blender:
         self.box = _box(crop, target.shape[:2], self.side * 0.05)
         rows, columns = self.box
         self._to_box = crop - np.array([[0, 0, columns.start], [0, 0, rows.start]])
-        self._photo: Plane = target[self.box].astype(np.float32) / 255
+        self._photo = np.asarray(target[self.box].astype(np.float32) / 255, np.float32)
         self._base = self._placed(base.picture)
         residual = self._photo - self._base
         self._coarse = _blurred(residual, self.side * self.options.coarse)
@@ -89,14 +89,18 @@ class Blender:
         return rgb
 
     def mask(self, face: Face) -> NDArray[np.uint8]:
-        """uint8 mask over the box: both faces' hulls, grown and feathered, so that an opening jaw is neither cut nor doubled."""
+        """uint8 mask over the box: both faces' hulls, grown and feathered.
+
+        Both, so that an opening jaw is neither cut nor doubled.
+        """
         mask = np.zeros(self._photo.shape[:2], np.uint8)
         for points in (self.base.points, face.points):
             hull = cv2.convexHull(with_forehead(apply(self._to_box, points)).astype(np.float32))
             cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, shift=4)
         reach = max(1, round(self.side * self.options.grow))
-        mask = cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1)))
-        return np.asarray(cv2.GaussianBlur(mask, (0, 0), max(0.5, self.side * self.options.feather)), np.uint8)
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+        sigma = max(0.5, self.side * self.options.feather)
+        return np.asarray(cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), sigma), np.uint8)
 
     def _placed(self, picture: Floats) -> Plane:
         """A generated picture brought into the box."""
@@ -104,11 +108,12 @@ class Blender:
         to_box = compose(self._to_box, np.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size]]))
         # A face smaller than what was generated must not alias.
         if scale_of(to_box) < 0.7:
-            picture = cv2.GaussianBlur(picture, (0, 0), 0.5 / scale_of(to_box))
+            picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.5 / scale_of(to_box)), np.float32)
         height, width = (s.stop - s.start for s in self.box)
-        return np.asarray(
-            cv2.warpAffine(picture, to_box, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.float32
-        )
+        placed = cv2.warpAffine(
+            picture, to_box, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        )  # fmt: skip
+        return np.asarray(placed, np.float32)
 
     def _offset(self, picture: Plane, matte: NDArray[np.uint8]) -> Plane:
         """The smooth colour offset that makes the paste meet the photo along the mask's edge."""

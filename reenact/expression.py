@@ -129,7 +129,8 @@ class Probe:
         self.nets = nets
         size = picture.shape[-1]
         # Begin with the middle four fifths of the picture, where FFHQ's faces are, then close in.
-        roi = torch.tensor([[[0.8 * size / 256, 0, 0.1 * size], [0, 0.8 * size / 256, 0.1 * size]]], device=picture.device)
+        scale, shift = 0.8 * size / 256, 0.1 * size
+        roi = torch.tensor([[[scale, 0, shift], [0, scale, shift]]], device=picture.device)
         with torch.no_grad():
             for _ in range(2):
                 roi = roi_of_points(self._mesh(picture, roi))

@@ -47,7 +47,8 @@ def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
         first, last = int(match[1]), int(match[2] or match[1])
         slots |= set(range(first, last + 1))
         if last < first or last >= generator.num_layers:
-            raise UsageError(f"--layers {text!r}: {part!r} is no slot of {generator.name}; it has 0 to {generator.num_layers - 1}")
+            known = f"{generator.name}; it has 0 to {generator.num_layers - 1}"
+            raise UsageError(f"--layers {text!r}: {part!r} is no slot of {known}")
     dead = sorted(slots - set(generator.live_layers))
     if dead == sorted(slots):
         live = ", ".join(map(str, generator.live_layers))

@@ -61,10 +61,13 @@ PAPER = InvertOptions(
 class Whitening:
     """W+ in coordinates where W has mean 0 and unit spread in every direction."""
 
+    axes: Tensor  # [512,512], a column an axis
+    spread: Tensor  # [512], along each
+
     def __init__(self, generator: Generator) -> None:
-        values, self.axes = torch.linalg.eigh(generator.covariance.double().cpu())
-        self.spread = values.clamp(min=1e-6).sqrt().float().to(generator.covariance.device)  # [512]
-        self.axes = self.axes.float().to(generator.covariance.device)  # [512,512], a column an axis
+        values, axes = torch.linalg.eigh(generator.covariance.double().cpu())
+        self.spread = values.clamp(min=1e-6).sqrt().float().to(generator.covariance.device)
+        self.axes = axes.float().to(generator.covariance.device)
         self.mean = generator.mean_latent[:1]  # one W for every slot
 
     def white(self, w: Tensor) -> Tensor:

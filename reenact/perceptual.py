@@ -9,6 +9,8 @@ in [-1,1].
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +19,16 @@ from torch import Tensor, nn
 from .errors import WeightsError
 from .weights import WeightStore
 
+M = TypeVar("M", bound=nn.Module)
+
 VGG_PLAN = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 LPIPS_CONVS = (2, 4, 7, 10, 13)
 """The convolutions, counted from 1, whose rectified outputs ST-LPIPS compares."""
+
+
+def channels_last(module: M, device: torch.device, dtype: torch.dtype | None = None) -> M:
+    """The module on `device`, its weights laid out as convolutions are fastest; `dtype` None: as it is."""
+    return module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this overload
 
 
 def _soft_pool(x: Tensor) -> Tensor:
@@ -36,9 +45,7 @@ class Vgg16(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [3, *(c for block in VGG_PLAN for c in block)]
-        self.convs = nn.ModuleList(
-            nn.Conv2d(i, o, 3, padding=1) for i, o in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
         self.heads = nn.ParameterList([torch.zeros(1, block[-1], 1, 1) for block in VGG_PLAN])
         self.shift: Tensor
         self.scale: Tensor
@@ -50,7 +57,7 @@ class Vgg16(nn.Module):
 
         `images` [N,3,H,W] in [-1,1]. Runs no further than the last one asked for; in the dtype of the weights.
         """
-        x = ((images - self.shift) / self.scale).to(self.convs[0].weight.dtype)
+        x = ((images - self.shift) / self.scale).to(next(self.convs.parameters()).dtype)
         x = x.contiguous(memory_format=torch.channels_last)
         pools = [sum(len(block) for block in VGG_PLAN[:i]) for i in range(1, len(VGG_PLAN))]
         found = []
@@ -72,7 +79,8 @@ def load_vgg(store: WeightStore, device: torch.device, dtype: torch.dtype = torc
     path = store.path("stlpips-vgg.pth")
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
-        names = sorted((k for k in raw if k.startswith("net.") and k.endswith("weight")), key=lambda k: int(k.split(".")[2]))
+        names = [name for name in raw if name.startswith("net.") and name.endswith("weight")]
+        names.sort(key=lambda name: int(name.split(".")[2]))
         network = Vgg16()
         state = {f"convs.{i}.weight": raw[k] for i, k in enumerate(names)}
         state |= {f"convs.{i}.bias": raw[k.replace("weight", "bias")] for i, k in enumerate(names)}
@@ -80,8 +88,9 @@ def load_vgg(store: WeightStore, device: torch.device, dtype: torch.dtype = torc
         state |= {"shift": raw["scaling_layer.shift"], "scale": raw["scaling_layer.scale"]}
         network.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: not the ST-LPIPS file that was expected ({error}); delete it to fetch it anew") from error
-    return network.requires_grad_(False).eval().to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this overload
+        reason = f"not the ST-LPIPS file that was expected ({error}); delete it to fetch it anew"
+        raise WeightsError(f"{path}: {reason}") from error
+    return channels_last(network.requires_grad_(False).eval(), device, dtype)
 
 
 def unit_channels(x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -19,7 +20,7 @@ DELAY_LINE = (0.25, 0.75, 1.0, 0.75, 0.25)
 def segments(length: int, cuts: Sequence[int]) -> list[slice]:
     """The stretches between cuts, in order, without empty ones."""
     edges = [0, *sorted(c for c in set(cuts) if 0 < c < length), length]
-    return [slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True) if b > a]
+    return [slice(a, b) for a, b in pairwise(edges) if b > a]
 
 
 def zero_phase(values: NDArray[np.floating], sigma: float, cuts: Sequence[int] = ()) -> NDArray[np.float64]:

@@ -141,4 +141,5 @@ class Inversion(_Printed):
 
     @property
     def steps(self) -> int:
+        """How many steps the search took."""
         return len(self.losses)

@@ -15,7 +15,9 @@ import copy
 import json
 import math
 import time
+from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reenact.generators import mobile
+from reenact.perceptual import channels_last
 from reenact.weights import WeightStore, default_root
 
 WINDOW = 20  # of the 64x64 features
@@ -69,7 +72,9 @@ class Tail(nn.Module):
     def __init__(self, synthesis: mobile.Synthesis) -> None:
         super().__init__()
         self.layers = copy.deepcopy(synthesis.layers[FIRST + 1 :])
-        self.noises = [[conv.noise.data for conv in (layer.conv1, layer.conv2)] for layer in self.layers]
+        layers: list[Any] = list(self.layers)
+        self.convs = [(layer.conv1, layer.conv2) for layer in layers]
+        self.noises = [[conv.noise.data for conv in convs] for convs in self.convs]
         self.to_image = synthesis.to_image
 
     def forward(self, x: Tensor, w: Tensor, top: int, left: int) -> tuple[list[Tensor], Tensor]:
@@ -79,11 +84,16 @@ class Tail(nn.Module):
             scale = 2 << i
             rows = slice(top * scale, (top + WINDOW) * scale)
             columns = slice(left * scale, (left + WINDOW) * scale)
-            for conv, noise in zip((layer.conv1, layer.conv2), self.noises[i], strict=True):
+            for conv, noise in zip(self.convs[i], self.noises[i], strict=True):
                 conv.noise.data = noise[:, :, rows, columns]
             slot = 3 * (FIRST + 1 + i)
             features.append(layer(features[-1], w[:, slot + 1], w[:, slot + 2]))
         return features[:-1], self.to_image(features[-1], w[:, 3 * mobile.LAYERS])
+
+
+def exits(heads: nn.ModuleDict) -> dict[str, mobile.ImageHead]:
+    """The heads by the size of their pictures; torch's stubs know a dictionary's items as modules only."""
+    return cast("dict[str, mobile.ImageHead]", dict(heads.items()))
 
 
 def window_starts() -> tuple[int, int]:
@@ -106,14 +116,16 @@ def psnr(picture: Tensor, truth: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(synthesis: mobile.Synthesis, heads: nn.ModuleDict, styles: Styles, samples: int = 40) -> dict[str, list[float]]:
+def evaluate(
+    synthesis: mobile.Synthesis, heads: nn.ModuleDict, styles: Styles, samples: int = 40
+) -> dict[str, list[float]]:
     """PSNR over whole pictures of held-out styles: per size, the mean of each kind of style."""
     state = torch.get_rng_state()
     torch.manual_seed(12345)
     offsets = styles.batch(samples)
     torch.set_rng_state(state)
     found: dict[str, list[list[float]]] = {size: [[] for _ in range(5)] for size in heads}
-    for i, w in enumerate((offsets + styles.mean).split(1)):
+    for i, w in enumerate(torch.split(offsets + styles.mean, 1)):
         features = list(synthesis.hidden(w))
         whole = synthesis.to_image(features[-1], w[:, 3 * mobile.LAYERS])
         for size, head in heads.items():
@@ -123,13 +135,13 @@ def evaluate(synthesis: mobile.Synthesis, heads: nn.ModuleDict, styles: Styles, 
 
 
 @torch.no_grad()
-def draw_window(synthesis: mobile.Synthesis, tail: Tail, styles: Styles, batch: int) -> tuple[Tensor, list[Tensor], Tensor, tuple[int, int]]:
+def draw_window(
+    synthesis: mobile.Synthesis, tail: Tail, styles: Styles, batch: int
+) -> tuple[Tensor, list[Tensor], Tensor, tuple[int, int]]:
     """A batch's w, each head's features and the true picture, on one random window, and where that is."""
     w = styles.batch(batch) + styles.mean
     place = window_starts()
-    for layer, x in enumerate(synthesis.hidden(w)):
-        if layer == FIRST:
-            break
+    x = next(islice(synthesis.hidden(w), FIRST, None))
     features, whole = tail(x[:, :, place[0] : place[0] + WINDOW, place[1] : place[1] + WINDOW], w, *place)
     return w, features, whole, place
 
@@ -140,7 +152,7 @@ def fit_skips(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, sty
     sums: dict[str, tuple[Tensor, Tensor]] = {}
     for _ in range(batches):
         w, features, whole, place = draw_window(synthesis, tail, styles, 10)
-        for x, (size, head) in zip(features, heads.items(), strict=True):
+        for x, (size, head) in zip(features, exits(heads).items(), strict=True):
             wanted = mobile.haar_downsample(F.adaptive_avg_pool2d(whole, 2 * x.shape[-1])) - head.coarse(x, w)
             known = F.pad(x, (0, 0, 0, 0, 0, 1), value=1.0)  # a channel of ones, for the bias
             a, b = (inner(t, *place).movedim(1, 3).flatten(0, 2).double() for t in (known, wanted))
@@ -149,8 +161,10 @@ def fit_skips(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, sty
     for size, (gram, product) in sums.items():
         gram += 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
         answer = torch.linalg.solve(gram, product).float()  # [C+1,12]
-        heads[size].skip.weight.copy_(answer[:-1].T[:, :, None, None])
-        heads[size].skip.bias.copy_(answer[-1])
+        skip = exits(heads)[size].skip
+        assert skip.bias is not None  # `ImageHead` gives it one
+        skip.weight.copy_(answer[:-1].T[:, :, None, None])
+        skip.bias.copy_(answer[-1])
 
 
 def parameter_groups(heads: nn.ModuleDict, rate: float) -> list[dict[str, object]]:
@@ -184,13 +198,14 @@ def main() -> None:
 
     torch.manual_seed(args.seed)
     mapping, synthesis = mobile.load_networks(WeightStore(default_root()))
-    synthesis = synthesis.to(memory_format=torch.channels_last)
+    cpu = torch.device("cpu")
+    synthesis = channels_last(synthesis, cpu)
     with torch.no_grad():
         styles = Styles(mapping)
     tail = Tail(synthesis)
     heads = nn.ModuleDict({str(size): mobile.ImageHead(synthesis, size) for size in mobile.EXITS})
     fit_skips(synthesis, tail, heads, styles)
-    heads = heads.to(memory_format=torch.channels_last)
+    heads = channels_last(heads, cpu)
     average = copy.deepcopy(heads)
     optimiser = torch.optim.Adam(parameter_groups(heads, args.rate), betas=(0.9, 0.99))
     checkpoint = args.out.with_suffix(".checkpoint.pt")
@@ -212,7 +227,7 @@ def main() -> None:
             group["lr"] = max(rate, args.rate * 0.01) * group["scale"]
         optimiser.zero_grad()
         loss = train_step(synthesis, tail, heads, styles, args.batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
         optimiser.step()
         keep = min(0.995, step / (step + 10))
@@ -225,7 +240,8 @@ def main() -> None:
             last_report = spent
             found = evaluate(synthesis, average, styles)
             line = {s: [round(v, 2) for v in kinds] for s, kinds in found.items()}
-            print(json.dumps({"step": step, "minutes": round(spent / 60, 1), "loss": round(loss.item(), 4), "psnr": line}), flush=True)
+            report = {"step": step, "minutes": round(spent / 60, 1), "loss": round(loss.item(), 4), "psnr": line}
+            print(json.dumps(report), flush=True)
             torch.save(
                 {
                     "heads": heads.state_dict(), "average": average.state_dict(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 
@@ -36,5 +35,3 @@ class Generator(Protocol):
     def layers_at(self, resolution: int) -> tuple[int, ...]:
         """The slots whose convolutions work at `resolution`."""
         ...
-
-    def to(self, device: torch.device) -> Generator: ...

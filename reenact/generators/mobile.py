@@ -14,7 +14,9 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,6 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
+from ..perceptual import channels_last
 from ..weights import WeightStore, shipped
 
 LAYERS = 7
@@ -32,7 +35,7 @@ EXITS = (128, 256, 512)  # picture sizes of the early exits
 SLOTS = 3 * LAYERS + 2
 NATIVE_SIZE = 1024
 LEAK = 0.2
-_ELEMENT = {"f32": np.dtype("<f4"), "i64": np.dtype("<i8"), "i32": np.dtype("<i4")}
+_ELEMENT: dict[str, np.dtype[Any]] = {"f32": np.dtype("<f4"), "i64": np.dtype("<i8"), "i32": np.dtype("<i4")}
 
 
 def haar_upsample(x: Tensor) -> Tensor:
@@ -104,7 +107,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
         x = haar_upsample(x * self.up(w1))
-        return self.conv2(self.conv1(x, w1), w2)
+        return self.conv2(self.conv1(x, w1), w2)  # type: ignore[no-any-return]  # a module's call is untyped
 
 
 class _ToImage(nn.Module):
@@ -140,7 +143,8 @@ def read_constants(xml: Path, data: Path) -> Iterator[tuple[str, NDArray[np.gene
             start, size = int(about.get("offset", 0)), int(about.get("size", 0))
             yield layer.get("name", ""), np.frombuffer(raw[start : start + size], dtype).reshape(shape)
     except (ElementTree.ParseError, KeyError, ValueError) as error:
-        raise WeightsError(f"{xml}: not the OpenVINO file that was expected ({error}); delete it to fetch it anew") from error
+        reason = f"not the OpenVINO file that was expected ({error}); delete it to fetch it anew"
+        raise WeightsError(f"{xml}: {reason}") from error
 
 
 class Mapping(nn.Module):
@@ -152,6 +156,7 @@ class Mapping(nn.Module):
         self.biases = nn.ParameterList([c for c in constants if c.shape == (512,)])
 
     def forward(self, z: Tensor) -> Tensor:
+        """[N,512] -> [N,512]."""
         x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for weight, bias in zip(self.weights, self.biases, strict=True):
             x = F.leaky_relu(F.linear(x, weight, bias), LEAK) * math.sqrt(2)
@@ -182,6 +187,7 @@ class Synthesis(nn.Module):
             yield x
 
     def forward(self, w: Tensor) -> Tensor:
+        """[N,23,512] -> the full picture [N,3,1024,1024]."""
         *_, x = self.hidden(w)
         image: Tensor = self.to_image(x, w[:, 3 * LAYERS])
         return image
@@ -230,7 +236,9 @@ class _CoarseLayer(nn.Module):
 
     def __init__(self, layer: _Layer) -> None:
         super().__init__()
-        self.up, self.conv1, self.conv2 = copy.deepcopy(layer.up), copy.deepcopy(layer.conv1), copy.deepcopy(layer.conv2)
+        self.up = copy.deepcopy(layer.up)
+        self.conv1 = copy.deepcopy(layer.conv1)
+        self.conv2 = copy.deepcopy(layer.conv2)
         channels = len(self.up.bias)
         self.low_pass = nn.Parameter(0.5 * torch.eye(channels // 4, channels)[:, :, None, None])  # [C/4,C,1,1]
         for conv in (self.conv1, self.conv2):
@@ -254,9 +262,10 @@ class ImageHead(nn.Module):
     def __init__(self, synthesis: Synthesis, size: int) -> None:
         super().__init__()
         self.first = layer_of(size) + 1
-        self.layers = nn.ModuleList(_CoarseLayer(layer) for layer in synthesis.layers[self.first :])
+        layers = cast("list[_Layer]", list(synthesis.layers))
+        self.layers = nn.ModuleList(_CoarseLayer(layer) for layer in layers[self.first :])
         self.to_image = copy.deepcopy(synthesis.to_image)
-        channels = synthesis.layers[layer_of(size)].conv2.weight.shape[0]
+        channels = layers[layer_of(size)].conv2.weight.shape[0]
         self.slots = tuple(s for s in live_slots() if s >= 3 * self.first)
         self.style = nn.Linear(512 * len(self.slots), channels)
         nn.init.zeros_(self.style.weight)  # starts unmodulated
@@ -273,7 +282,7 @@ class ImageHead(nn.Module):
         for i, layer in enumerate(self.layers):
             slot = 3 * (self.first + i)
             x = layer(x, w[:, slot + 1], w[:, slot + 2])
-        return self.to_image.transform(x, w[:, 3 * LAYERS])  # type: ignore[no-any-return]  # the same
+        return self.to_image.transform(x, w[:, 3 * LAYERS])
 
     def detail(self, x: Tensor, w: Tensor) -> Tensor:
         """What the linear readout adds."""
@@ -287,18 +296,20 @@ class MobileGenerator:
     name = "mobile"
     num_layers = SLOTS
     live_layers = live_slots()
-    sizes = (*EXITS, NATIVE_SIZE)
+    sizes: tuple[int, ...] = (*EXITS, NATIVE_SIZE)
     # 8x8 to 64x64: mouth and cheeks at the low end, lids and brows at 32x32 and above.
-    expression_layers = (1, 2, 4, 5, 7, 8, 10, 11)
+    expression_layers: tuple[int, ...] = (1, 2, 4, 5, 7, 8, 10, 11)
     # The paper's 4 and 5, counted from 1 on StyleGAN, are the second convolution at 8x8 and the first at 16x16.
-    paper_layers = (2, 4)
+    paper_layers: tuple[int, ...] = (2, 4)
 
-    def __init__(self, mapping: Mapping, synthesis: Synthesis, trained: dict[str, Tensor], device: torch.device) -> None:
+    def __init__(
+        self, mapping: Mapping, synthesis: Synthesis, trained: dict[str, Tensor], device: torch.device
+    ) -> None:
         self.mapping = mapping.to(device)
-        self.synthesis = synthesis.to(device, memory_format=torch.channels_last)
+        self.synthesis = channels_last(synthesis, device)
         heads = nn.ModuleDict({str(size): ImageHead(synthesis, size) for size in EXITS})
         heads.load_state_dict({k.removeprefix("heads."): v for k, v in trained.items() if k.startswith("heads.")})
-        self.heads = heads.requires_grad_(False).eval().to(device, memory_format=torch.channels_last)
+        self.heads = channels_last(heads.requires_grad_(False).eval(), device)
         self.mean_latent = trained["mean"].to(device).repeat(SLOTS, 1)  # [L,512]
         self.covariance = trained["covariance"].to(device)
 
@@ -312,9 +323,7 @@ class MobileGenerator:
             raise ValueError(f"size {size}: {self.name} makes pictures of {', '.join(map(str, self.sizes))}")
         if size == NATIVE_SIZE:
             return self.synthesis(w)  # type: ignore[no-any-return]  # a module's call is untyped
-        for layer, features in enumerate(self.synthesis.hidden(w)):
-            if layer == layer_of(size):
-                break
+        features = next(islice(self.synthesis.hidden(w), layer_of(size), None))
         return self.heads[str(size)](features, w)  # type: ignore[no-any-return]  # the same
 
     def map(self, z: Tensor) -> Tensor:
