@@ -22,9 +22,7 @@ from .types import Inversion, Latent
 OnStep = Callable[[int, float], None]
 """Called with (step, loss)."""
 
-PAPER_SCALE = 1e-6
-"""Multiplies the squared distance on convolution 9, so that the paper's learning rate of 1 converges with
-the packaged VGG-16. Found by tools/sweep_paper_scale.py; docs/method.md has the sweep."""
+SEEN = 256  # pixels: larger pictures are shrunk to this before they are compared
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,12 @@ class InvertOptions:
     optimiser: str = "adam"  # or "sgd"
     start: str = "mean"  # or "zero"; a warm start overrides it
     whitened: bool = False  # step in units of W's own spread along its own axes: keeps w where faces are
-    sizes: tuple[tuple[int, float], ...] = ((128, 0.55), (1024, 0.45))  # picture size, share of the steps
+    sizes: tuple[tuple[int, float], ...] = ((128, 0.5), (1024, 0.5))  # picture size, share of the steps
     distance: str = "lpips"  # or "conv9": the paper's
+    scale: float = 1.0  # of the distance on conv9; gives the paper's rate of 1 its meaning
     convs: tuple[int, ...] = (2, 4, 7, 10)
     pixel_weight: float = 0.5
-    prior: float = 5e-4  # on the mean square of w's offset, in W's own spread
+    prior: float = 1e-3  # on the mean square of w's offset, in W's own spread
     patience: int = 12  # steps without `tolerance` better, before it moves on or ends
     tolerance: float = 0.002  # of the loss
     warm_up: int = 8
@@ -49,11 +48,11 @@ class InvertOptions:
 
 TARGET = InvertOptions()
 DRIVER = InvertOptions(
-    steps=8, rate=0.06, whitened=True, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8
+    steps=8, rate=0.02, whitened=True, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8
 )
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
-    steps=1000, rate=1.0, optimiser="sgd", start="zero", sizes=((1024, 1.0),), distance="conv9",
+    steps=1000, rate=1.0, optimiser="sgd", start="zero", sizes=((1024, 1.0),), distance="conv9", scale=1e-4,
     pixel_weight=0.0, prior=0.0, patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
 
@@ -114,15 +113,17 @@ def invert(
         now = whitening.colour(unknown) if options.whitened else unknown
         return fixed + (now - fixed) * free
 
+    planned = 0  # steps of the stages before, taken or not: the rate falls by plan
     for size, steps in _stages(generator, options):
-        loss_of = distance_to(network, F.adaptive_avg_pool2d(picture, size), options, _at(weight, size))
+        seen = min(size, SEEN)
+        loss_of = distance_to(network, F.adaptive_avg_pool2d(picture, seen), options, _at(weight, seen))
         best, waited = math.inf, 0
-        for _ in range(steps):
+        for step in range(planned, planned + steps):
             for group in optimiser.param_groups:
-                group["lr"] = options.rate * _ramp(len(losses), options)
+                group["lr"] = options.rate * _ramp(step, options)
             optimiser.zero_grad()
             now = latent()
-            loss = loss_of(generator.synthesize(now[None], size))
+            loss = loss_of(F.adaptive_avg_pool2d(generator.synthesize(now[None], size), seen))
             if options.prior:
                 loss = loss + options.prior * whitening.white(now)[list(generator.live_layers)].square().mean()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
@@ -136,6 +137,7 @@ def invert(
             if waited >= options.patience:
                 break
             optimiser.step()
+        planned += steps
     return Inversion(Latent(best_w.float().cpu().numpy(), generator.name), tuple(losses))
 
 
@@ -144,7 +146,7 @@ def distance_to(
 ) -> Callable[[Tensor], Tensor]:
     """The loss against one picture [1,3,S,S]: pictures [1,3,S,S] -> a number."""
     if options.distance == "conv9":
-        return _conv9_distance(network, picture)
+        return _conv9_distance(network, picture, options.scale)
     with torch.no_grad():
         wanted = lpips_features(network, picture, options.convs)
 
@@ -157,14 +159,14 @@ def distance_to(
     return loss
 
 
-def _conv9_distance(network: Vgg16, picture: Tensor) -> Callable[[Tensor], Tensor]:
-    """The paper's: the whole picture, at 256 pixels, squared Euclidean distance on the 9th convolution."""
+def _conv9_distance(network: Vgg16, picture: Tensor, scale: float) -> Callable[[Tensor], Tensor]:
+    """The paper's: squared Euclidean distance on the 9th convolution."""
     with torch.no_grad():
-        (wanted,) = network.features(F.adaptive_avg_pool2d(picture, 256), (9,))
+        (wanted,) = network.features(picture, (9,))
 
     def loss(image: Tensor) -> Tensor:
-        (found,) = network.features(F.adaptive_avg_pool2d(image, 256), (9,))
-        return PAPER_SCALE * (found - wanted).float().square().sum()
+        (found,) = network.features(image, (9,))
+        return scale * (found - wanted).float().square().sum()
 
     return loss
 

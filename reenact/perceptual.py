@@ -8,6 +8,7 @@ in [-1,1].
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TypeVar
@@ -87,9 +88,8 @@ def load_vgg(store: WeightStore, device: torch.device, dtype: torch.dtype = torc
         state |= {f"heads.{i}": raw[f"lin{i}.model.1.weight"] for i in range(len(VGG_PLAN))}
         state |= {"shift": raw["scaling_layer.shift"], "scale": raw["scaling_layer.scale"]}
         network.load_state_dict(state)
-    except (RuntimeError, KeyError, ValueError) as error:
-        reason = f"not the ST-LPIPS file that was expected ({error}); delete it to fetch it anew"
-        raise WeightsError(f"{path}: {reason}") from error
+    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: not the ST-LPIPS file that was expected; delete it to fetch it anew") from error
     return channels_last(network.requires_grad_(False).eval(), device, dtype)
 
 

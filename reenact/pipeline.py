@@ -49,7 +49,7 @@ class Options:
     blend: BlendOptions = field(default_factory=BlendOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and latents in time; 0: none
     anchor: int | None = None  # the driver's frame that relative motion starts from; None: chosen
-    size: int | None = None  # of generated pictures; None: what the face needs
+    size: int | None = None  # of generated pictures; None: the generator's own
     start: float | None = None  # seconds
     end: float | None = None
     max_frames: int | None = None
@@ -132,7 +132,7 @@ def reenact(
 
 
 class Run:
-    """One reenactment under way: networks loaded, driver tracked, target inverted and calibrated."""
+    """One reenactment under way: networks loaded, driver tracked, target inverted."""
 
     def __init__(self, target: Path, driver: Path, options: Options, store: WeightStore, hooks: Hooks) -> None:
         """Do all that comes before the first frame."""
@@ -166,15 +166,11 @@ class Run:
         return torch.float32 if self.options.target.distance == "conv9" else torch.bfloat16
 
     def _checked_size(self) -> int:
-        """The size asked for, or the smallest picture that is no coarser than the target's face."""
-        if self.options.size is not None:
-            if self.options.size not in self.generator.sizes:
-                known = ", ".join(map(str, self.generator.sizes))
-                raise UsageError(f"--size {self.options.size}: {self.generator.name} makes pictures of {known}")
-            return self.options.size
-        side = float(np.hypot(*self.crop[:, 0]))
-        sizes = [s for s in self.generator.sizes if s >= 256] or list(self.generator.sizes)
-        return next((s for s in sizes if s >= side * 0.9), sizes[-1])
+        size = self.options.size or self.generator.sizes[-1]
+        if size not in self.generator.sizes:
+            known = ", ".join(map(str, self.generator.sizes))
+            raise UsageError(f"--size {size}: {self.generator.name} makes pictures of {known}")
+        return size
 
     def _driver_frames(self) -> Iterator[Frame]:
         if self.still:
@@ -200,7 +196,9 @@ class Run:
         landmarks.require_face(track, str(self.driver))
         missing = int((~track.found).sum())
         if missing:
-            self.hooks.warn(f"{self.driver}: no face in {missing} of {len(track)} frames; the face nearest in time stands in")
+            self.hooks.warn(
+                f"{self.driver}: no face in {missing} of {len(track)} frames; the face nearest in time stands in"
+            )
         return track
 
     def _invert_target(self) -> Inversion:

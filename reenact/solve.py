@@ -28,9 +28,9 @@ class SolveOptions:
     first: int = 40  # steps where there is no frame before, at most
     rate: float = 0.08  # in W's own spread
     tolerance: float = 0.02  # ends when the expression's rms error is below
-    ridge: float = 0.03  # on the mean square of the change
-    hold: float = 6.0  # on the picture's change outside the moving parts
-    steady: float = 400.0  # on the shift of the steady points, in units of the picture
+    ridge: float = 0.002  # on the mean square of the change
+    hold: float = 1.0  # on the picture's change outside the moving parts
+    steady: float = 100.0  # on the shift of the steady points, in units of the picture
 
 
 MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
@@ -43,7 +43,7 @@ MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What one frame hands to the next: the change of the expression slots, and Adam's memory of it."""
+    """What one frame hands to the next: the change of the expression slots, and Adam's memory of the slope."""
 
     change: Tensor  # [S,512], whitened
     mean: Tensor  # [S,512], of the gradient
@@ -96,17 +96,20 @@ class Solver:
         """
         options = self.options
         limit = options.steps if state.steps else options.first
+        # The pull of the last frame's goal is over; how steep the way is stays worth knowing.
+        state = State(state.change, torch.zeros_like(state.mean), state.square, state.steps)
         best, best_loss, best_error = state, float("inf"), float("inf")
         for step in range(limit + 1):
             change = state.change.clone().requires_grad_()
             error, cost = self._losses(change, goal)
             loss = (error + cost).item()
-            if loss < best_loss:
+            # The start itself is no answer unless it is near: a frame that stays behind holds the next one back.
+            if loss < best_loss or step == 1:
                 best, best_loss, best_error = state, loss, error.item() ** 0.5
             if step == limit or best_error < options.tolerance:
                 break
             (gradient,) = torch.autograd.grad(error + cost, change)
-            state = self._stepped(state, gradient)
+            state = self._stepped(state, gradient, step + 1)
         return best, best_error
 
     def _losses(self, change: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,17 +122,17 @@ class Solver:
         o = self.options
         return gap.square().mean(), o.hold * outside + o.steady * shift + o.ridge * change.square().mean()
 
-    def _stepped(self, state: State, gradient: Tensor) -> State:
+    def _stepped(self, state: State, gradient: Tensor, step: int) -> State:
         """One step of Adam (Kingma & Ba, 2015) with a short memory, whose second moment is shared by a slot.
 
         Shared, because in whitened coordinates no number of a slot is special, and what a step then follows is
         the gradient itself, not its signs.
         """
+        steps = state.steps + 1
         mean = 0.7 * state.mean + 0.3 * gradient
         square = 0.9 * state.square + 0.1 * gradient.square().mean(1, keepdim=True)
-        steps = state.steps + 1
         size = self.options.rate / ((square / (1 - 0.9**steps)).sqrt() + 1e-8)
-        return State(state.change - size * mean / (1 - 0.7**steps), mean, square, steps)
+        return State(state.change - size * mean / (1 - 0.7**step), mean, square, steps)
 
     def _still_parts(self, points: Tensor) -> Tensor:
         """[1,1,S,S]: 0 over mouth, eyes and brows, 1 elsewhere, soft between."""

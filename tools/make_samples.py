@@ -71,7 +71,8 @@ def perform(generator: MobileGenerator, nets: FaceLandmarkerNets, w: Tensor) -> 
     """The frames of a person who goes through `SCORE`."""
     with torch.no_grad():
         probe = Probe(nets, generator.synthesize(w[None], SIZE))
-    solver = Solver(generator, probe, w, generator.expression_layers, SolveOptions(steps=16, ridge=0.01))
+    options = SolveOptions(steps=30, rate=0.1, ridge=0.0005, hold=0.3)
+    solver = Solver(generator, probe, w, generator.expression_layers, options)
     state, frames = solver.begin(), []
     for index in range(FRAMES):
         state, error = solver.solve(goal_at(index / RATE, solver.rest), state)

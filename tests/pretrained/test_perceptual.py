@@ -133,7 +133,6 @@ def test_another_networks_file_is_refused_by_its_name(tmp_path):
         load_vgg(SimpleNamespace(path=lambda name: tmp_path / "vgg.pth"), CPU)
 
 
-@pytest.mark.xfail(strict=True, reason="load_vgg lets pickle.UnpicklingError through")
 def test_a_file_that_is_no_network_is_refused_by_its_name(tmp_path):
     (tmp_path / "vgg.pth").write_text("<html>quota exceeded</html>")
     with pytest.raises(WeightsError, match=r"vgg\.pth: not the ST-LPIPS file"):
