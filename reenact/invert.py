@@ -30,10 +30,10 @@ class InvertOptions:
     """How to search W+. The defaults are for a single picture, the target."""
 
     steps: int = 60  # at most
-    rate: float = 0.08
+    rate: float = 0.12
     optimiser: str = "adam"  # or "sgd"
     start: str = "mean"  # or "zero"; a warm start overrides it
-    whitened: bool = False  # step in units of W's own spread along its own axes: keeps w where faces are
+    whitened: bool = True  # step in units of W's own spread along its own axes: keeps w where faces can be moved
     sizes: tuple[tuple[int, float], ...] = ((128, 0.5), (1024, 0.5))  # picture size, share of the steps
     distance: str = "lpips"  # or "conv9": the paper's
     scale: float = 1.0  # of the distance on conv9; gives the paper's rate of 1 its meaning
@@ -48,12 +48,12 @@ class InvertOptions:
 
 TARGET = InvertOptions()
 DRIVER = InvertOptions(
-    steps=8, rate=0.02, whitened=True, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8
+    steps=8, rate=0.02, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8
 )
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
-    steps=1000, rate=1.0, optimiser="sgd", start="zero", sizes=((1024, 1.0),), distance="conv9", scale=1e-4,
-    pixel_weight=0.0, prior=0.0, patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
+    steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),
+    distance="conv9", scale=1e-4, pixel_weight=0.0, prior=0.0, patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
 
 

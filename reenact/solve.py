@@ -26,11 +26,11 @@ class SolveOptions:
     size: int = 128  # of the pictures that are measured
     steps: int = 10  # a frame, at most
     first: int = 40  # steps where there is no frame before, at most
-    rate: float = 0.08  # in W's own spread
+    rate: float = 0.06  # in W's own spread
     tolerance: float = 0.02  # ends when the expression's rms error is below
-    ridge: float = 0.002  # on the mean square of the change
-    hold: float = 1.0  # on the picture's change outside the moving parts
-    steady: float = 100.0  # on the shift of the steady points, in units of the picture
+    ridge: float = 0.015  # on the mean square of the change
+    hold: float = 5.0  # on the picture's change outside the moving parts
+    steady: float = 300.0  # on the shift of the steady points, in units of the picture
 
 
 MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
