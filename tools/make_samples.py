@@ -29,12 +29,26 @@ from reenact.weights import WeightStore, default_root
 RATE, FRAMES, SIZE = 25, 50, 512
 SOUND_RATE = 48_000
 
-# What each expression asks of the measure: blendshapes as values, distances as changes.
+# What each expression asks of the measure: blendshapes as values, distances as changes. What goes along with it must
+# be asked for too, or the numbers that are to stay hold it back.
 EXPRESSIONS: dict[str, dict[str, float]] = {
-    "smile": {"mouthSmileLeft": 0.85, "mouthSmileRight": 0.85, "mouth width": 0.14, "lips open": 0.1},
-    "open": {"jawOpen": 0.5, "lips open": 0.38, "jaw": 0.25},
-    "brows": {"browInnerUp": 0.8, "browOuterUpLeft": 0.7, "browOuterUpRight": 0.7, "brow left": 0.1, "brow right": 0.1},
-    "blink": {"eyeBlinkLeft": 0.75, "eyeBlinkRight": 0.75, "lid left": -0.16, "lid right": -0.16},
+    "smile": {
+        **{"mouthSmileLeft": 0.95, "mouthSmileRight": 0.95, "mouthUpperUpLeft": 0.5, "mouthUpperUpRight": 0.5},
+        **{"mouthLowerDownLeft": 0.4, "mouthLowerDownRight": 0.4, "mouthFrownLeft": 0.0, "mouthFrownRight": 0.0},
+        **{"mouth width": 0.2, "lips open": 0.16, "corner left": -0.14, "corner right": -0.14, "upper lip": -0.08},
+    },
+    "open": {
+        **{"jawOpen": 0.65, "mouthLowerDownLeft": 0.5, "mouthLowerDownRight": 0.5, "mouthClose": 0.02},
+        **{"lips open": 0.5, "jaw": 0.4, "corner left": 0.12, "corner right": 0.12},
+    },
+    "brows": {
+        **{"browInnerUp": 0.9, "browOuterUpLeft": 0.85, "browOuterUpRight": 0.85, "browDownLeft": 0.0},
+        **{"browDownRight": 0.0, "brow left": 0.16, "brow right": 0.16},
+    },
+    "blink": {
+        **{"eyeBlinkLeft": 0.8, "eyeBlinkRight": 0.8, "eyeSquintLeft": 0.5, "eyeSquintRight": 0.5},
+        **{"eyeLookDownLeft": 0.5, "eyeLookDownRight": 0.5, "lid left": -0.2, "lid right": -0.2},
+    },
 }
 # (expression, middle, half length) in seconds.
 SCORE = (("smile", 0.45, 0.4), ("blink", 0.95, 0.14), ("open", 1.2, 0.35), ("brows", 1.65, 0.3), ("blink", 1.86, 0.12))
@@ -71,7 +85,7 @@ def perform(generator: MobileGenerator, nets: FaceLandmarkerNets, w: Tensor) -> 
     """The frames of a person who goes through `SCORE`."""
     with torch.no_grad():
         probe = Probe(nets, generator.synthesize(w[None], SIZE))
-    options = SolveOptions(steps=30, rate=0.1, ridge=0.0005, hold=0.3)
+    options = SolveOptions(steps=20, ridge=0.008)
     solver = Solver(generator, probe, w, generator.expression_layers, options)
     state, frames = solver.begin(), []
     for index in range(FRAMES):
