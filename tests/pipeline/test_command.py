@@ -284,3 +284,10 @@ def test_the_samples_are_what_the_readme_says(tmp_path):
     out = probe(tmp_path / "out.mp4")
     assert read_image(target).shape == (out.height, out.width, 3)
     assert out.has_audio
+
+
+def test_a_detector_without_blendshapes_is_refused_for_a_solved_expression(tmp_path, capsys):
+    command = [str(SAMPLES / "target.jpg"), str(SAMPLES / "driver.mp4"), "-o", str(tmp_path / "out.mp4")]
+    assert main([*command, *QUICK, "--detector", "dlib", "--fuse", "expression"]) == 2
+    assert "--detector dlib gives no blendshapes" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
