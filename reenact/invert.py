@@ -86,6 +86,7 @@ def invert(
     start: Tensor | None = None,
     weight: Tensor | None = None,
     on_step: OnStep | None = None,
+    whitening: Whitening | None = None,
 ) -> Inversion:
     """Find the W+ whose picture looks like `picture`.
 
@@ -97,8 +98,9 @@ def invert(
         start: W+ [L,512] to begin from (the frame before), or None for `options.start`.
         weight: [1,1,S,S], where the picture counts (the face), or None for everywhere.
         on_step: told of each step's loss.
+        whitening: the generator's, where a caller has it; making it anew for every frame costs an eigendecomposition.
     """
-    whitening = Whitening(generator)
+    whitening = whitening or Whitening(generator)
     w = _start(generator, options) if start is None else start.to(picture.device)
     free = torch.zeros(len(w), 1, device=w.device)
     free[list(generator.live_layers)] = 1

@@ -25,7 +25,7 @@ from .fuse import FuseOptions, from_driver, parse_layers, splice
 from .generators import Generator
 from .geometry import apply, inverse
 from .images import is_image, read_image, to_tensor
-from .invert import DRIVER, PAPER, TARGET, InvertOptions, invert
+from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
 from .smooth import delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
@@ -138,6 +138,7 @@ class Run:
         """Do all that comes before the first frame."""
         torch.manual_seed(options.seed)
         self.options, self.hooks, self.driver = options, hooks, driver
+        self._said: set[str] = set()
         self.target = read_image(target)
         self.still = is_image(driver)
         if not self.still:
@@ -156,6 +157,7 @@ class Run:
             )
         self.crop = ffhq_crop(self.face.points)
         self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device)
+        self.whitening = Whitening(self.generator)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
         self.size = self._checked_size()
         self.vgg = load_vgg(store, self.device, self._vgg_dtype())
@@ -189,9 +191,8 @@ class Run:
 
     def _warn_once(self, line: str) -> None:
         # The driver is read twice; what is wrong with it is said once.
-        said = self.__dict__.setdefault("_said", set())
-        if line not in said:
-            said.add(line)
+        if line not in self._said:
+            self._said.add(line)
             self.hooks.warn(line)
 
     def _track_driver(self) -> FaceTrack:
@@ -214,7 +215,7 @@ class Run:
         total = self.options.target.steps
         found = invert(
             self.generator, self.vgg, to_tensor(cut.rgb, self.device), self.options.target,
-            on_step=lambda step, loss: self.hooks.progress("invert", step, total),
+            on_step=lambda step, loss: self.hooks.progress("invert", step, total), whitening=self.whitening,
         )  # fmt: skip
         self.hooks.losses("target", found.losses)
         self._show("target crop", 0, cut.rgb)
@@ -341,7 +342,8 @@ class Run:
             options = replace(options, steps=max(options.steps, self.options.target.steps // 2))
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
         weight = None if options.distance == "conv9" else face_weight(points, crop, cut.rgb.shape[0]).to(self.device)
-        found = invert(self.generator, self.vgg, to_tensor(cut.rgb, self.device), options, start, weight)
+        picture = to_tensor(cut.rgb, self.device)
+        found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
         self.hooks.losses(f"driver {frame.index}", found.losses)
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
