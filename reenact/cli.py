@@ -12,9 +12,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from . import weights
+from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError, WeightsError
 from .weights import WeightStore
@@ -58,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser, run = _reenact_parser(), _reenact
     if words[:1] == ["weights"]:
         parser, run, words = _weights_parser(), _weights, words[1:]
+    elif words and words[0] in plugins.names("commands"):
+        command = plugins.module("commands", words[0])
+        parser, run, words = _command_parser(words[0], command), command.run, words[1:]
     console = Console()
     try:
         args = parser.parse_args(words)
@@ -112,7 +116,8 @@ def _add(group: _Group, flag: str, setting: str, metavar: str, type: Callable[[s
 def _reenact_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="reenact",
-        usage="reenact TARGET DRIVER -o OUT [options]\n       reenact weights list|fetch|verify|licenses [NAME ...]",
+        usage="reenact TARGET DRIVER -o OUT [options]\n       reenact weights list|fetch|verify|licenses [NAME ...]"
+        + "".join(f"\n       reenact {name} --help" for name in plugins.names("commands")),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=_Help,
@@ -189,6 +194,19 @@ def _weights_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("action", metavar="list|fetch|verify|licenses", choices=tuple(_ACTIONS), help="what to do")
     parser.add_argument("names", metavar="NAME", nargs="*", help="with which files (default: all)")
+    _add_common(parser.add_argument_group("this command"))
+    return parser
+
+
+def _command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog=f"reenact {name}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
     _add_common(parser.add_argument_group("this command"))
     return parser
 
@@ -270,7 +288,6 @@ def _options(args: argparse.Namespace) -> Options:
     Raises:
         UsageError: no preset, generator, detector, fusion or motion of that name, or times that don't fit.
     """
-    from . import plugins
     from .fuse import FUSIONS, MOTIONS
     from .pipeline import PRESETS
 

@@ -143,3 +143,35 @@ class Inversion(_Printed):
     def steps(self) -> int:
         """How many steps the search took."""
         return len(self.losses)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Score(_Printed):
+    """What one metric says of a clip of T frames."""
+
+    name: str  # as in tables and files: "ssim-face", "expression-jawOpen-r"
+    unit: str  # "px", "dB", "degrees", "ms"; "" for a plain number
+    better: str  # "higher", "lower", or "one" (a ratio whose ideal is 1)
+    value: float | None  # over the clip; None: not measured, and `note` says why
+    per_frame: Floats | None = None  # float32 [T], NaN where not measured; None: a number of the whole clip only
+    note: str = ""  # network, resolution, what was counted out
+
+    def __post_init__(self) -> None:
+        if self.better not in ("higher", "lower", "one"):
+            raise ValueError(f"better: {self.better!r}; expected higher, lower or one")
+        if self.per_frame is not None:
+            _check("per_frame", self.per_frame, (None,), np.float32)
+
+    @property
+    def measured(self) -> int:
+        """Frames that count; 0 for a number of the whole clip."""
+        return 0 if self.per_frame is None else int(np.isfinite(self.per_frame).sum())
+
+    @property
+    def worst(self) -> int | None:
+        """The frame with the worst value; None: there are no values by frame."""
+        if not self.measured:
+            return None
+        assert self.per_frame is not None
+        badness = {"higher": -self.per_frame, "lower": self.per_frame, "one": np.abs(self.per_frame - 1)}[self.better]
+        return int(np.nanargmax(badness))
