@@ -19,8 +19,8 @@ from .generators import Generator
 from .perceptual import Vgg16, lpips_distance, lpips_features
 from .types import Inversion, Latent
 
-OnStep = Callable[[int, float], None]
-"""Called with (step, loss)."""
+OnStep = Callable[[int, float, Tensor], None]
+"""Called with (step, loss, the W+ [L,512] whose loss that is): at step 1 the start's."""
 
 SEEN = 256  # pixels: larger pictures are shrunk to this before they are compared
 
@@ -35,9 +35,9 @@ class InvertOptions:
     start: str = "mean"  # or "zero"; a warm start overrides it
     whitened: bool = True  # step in units of W's own spread along its own axes: keeps w where faces can be moved
     sizes: tuple[tuple[int, float], ...] = ((128, 0.5), (1024, 0.5))  # picture size, share of the steps
-    distance: str = "lpips"  # or "conv9": the paper's
-    scale: float = 1.0  # of the distance on conv9; gives the paper's rate of 1 its meaning
-    convs: tuple[int, ...] = (2, 4, 7, 10)
+    distance: str = "lpips"  # or "conv": squared Euclidean on the features as they are, the paper's
+    scale: float = 1.0  # of the distance "conv"; gives the paper's rate of 1 its meaning
+    convs: tuple[int, ...] = (2, 4, 7, 10)  # of VGG-16, counted from 1: what is compared
     pixel_weight: float = 0.5
     prior: float = 1e-3  # on the mean square of w's offset, in W's own spread
     patience: int = 12  # steps without `tolerance` better, before it moves on or ends
@@ -53,7 +53,8 @@ DRIVER = InvertOptions(
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
     steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),
-    distance="conv9", scale=1e-4, pixel_weight=0.0, prior=0.0, patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
+    distance="conv", convs=(9,), scale=1e-4, pixel_weight=0.0, prior=0.0,
+    patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def invert(
             value = loss.item()
             losses.append(value)
             if on_step:
-                on_step(len(losses), value)
+                on_step(len(losses), value, now.detach())
             waited = 0 if value < best * (1 - options.tolerance) else waited + 1
             if value < best:
                 best, best_w = value, now.detach().clone()
@@ -147,8 +148,8 @@ def distance_to(
     network: Vgg16, picture: Tensor, options: InvertOptions, weight: Tensor | None = None
 ) -> Callable[[Tensor], Tensor]:
     """The loss against one picture [1,3,S,S]: pictures [1,3,S,S] -> a number."""
-    if options.distance == "conv9":
-        return _conv9_distance(network, picture, options.scale)
+    if options.distance == "conv":
+        return _conv_distance(network, picture, options.convs, options.scale)
     with torch.no_grad():
         wanted = lpips_features(network, picture, options.convs)
 
@@ -161,14 +162,14 @@ def distance_to(
     return loss
 
 
-def _conv9_distance(network: Vgg16, picture: Tensor, scale: float) -> Callable[[Tensor], Tensor]:
-    """The paper's: squared Euclidean distance on the 9th convolution."""
+def _conv_distance(network: Vgg16, picture: Tensor, convs: tuple[int, ...], scale: float) -> Callable[[Tensor], Tensor]:
+    """The squared Euclidean distance of rectified convolutions; the paper's is on the 9th."""
     with torch.no_grad():
-        (wanted,) = network.features(picture, (9,))
+        wanted = network.features(picture, convs)
 
     def loss(image: Tensor) -> Tensor:
-        (found,) = network.features(image, (9,))
-        return scale * (found - wanted).float().square().sum()
+        pairs = zip(network.features(image, convs), wanted, strict=True)
+        return scale * torch.stack([(found - there).float().square().sum() for found, there in pairs]).sum()
 
     return loss
 

@@ -173,7 +173,7 @@ class Run:
 
     def _vgg_dtype(self) -> torch.dtype:
         # The paper's recipe is followed in full precision; elsewhere half the bits are as good and twice as fast.
-        return torch.float32 if self.options.target.distance == "conv9" else torch.bfloat16
+        return torch.float32 if self.options.target.distance == "conv" else torch.bfloat16
 
     def _checked_size(self) -> int:
         size = self.options.size or self.generator.sizes[-1]
@@ -215,7 +215,7 @@ class Run:
         total = self.options.target.steps
         found = invert(
             self.generator, self.vgg, to_tensor(cut.rgb, self.device), self.options.target,
-            on_step=lambda step, loss: self.hooks.progress("invert", step, total), whitening=self.whitening,
+            on_step=lambda step, loss, w: self.hooks.progress("invert", step, total), whitening=self.whitening,
         )  # fmt: skip
         self.hooks.losses("target", found.losses)
         self._show("target crop", 0, cut.rgb)
@@ -341,7 +341,7 @@ class Run:
         if start is None:
             options = replace(options, steps=max(options.steps, self.options.target.steps // 2))
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
-        weight = None if options.distance == "conv9" else face_weight(points, crop, cut.rgb.shape[0]).to(self.device)
+        weight = None if options.distance == "conv" else face_weight(points, crop, cut.rgb.shape[0]).to(self.device)
         picture = to_tensor(cut.rgb, self.device)
         found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
         self.hooks.losses(f"driver {frame.index}", found.losses)

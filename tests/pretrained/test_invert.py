@@ -128,8 +128,10 @@ def test_a_prior_draws_w_to_the_mean(generator, network, picture, truth):
 
 def test_each_step_is_told_once(generator, network, picture):
     told = []
-    found = invert(generator, network, picture, BRIEF, on_step=lambda step, loss: told.append((step, loss)))
-    assert told == list(enumerate(found.losses, 1))
+    found = invert(generator, network, picture, BRIEF, on_step=lambda *step: told.append(step))
+    assert [(step, loss) for step, loss, _ in told] == list(enumerate(found.losses, 1))
+    best = min(told, key=lambda step: step[1])[2]
+    assert np.array_equal(found.latent.w, best.numpy())
     assert found.steps == 3
 
 
