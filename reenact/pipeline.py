@@ -19,6 +19,7 @@ from torch import Tensor
 from . import expression, landmarks, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, with_forehead
+from .devices import choose_device
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets
 from .fuse import FuseOptions, from_driver, parse_layers, splice
@@ -87,22 +88,6 @@ class Hooks:
     warn: Callable[[str], None] = lambda line: None
     picture: Callable[[str, int, Rgb], None] | None = None  # (stage, frame, picture), for a trace
     losses: Callable[[str, tuple[float, ...]], None] = lambda name, losses: None
-
-
-def choose_device(name: str) -> torch.device:
-    """'auto', 'cpu', 'cuda', 'cuda:1', 'mps' -> a device that is there.
-
-    Raises:
-        UsageError: it is not there, or no such name.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"--device {name}: not available here; use auto, cpu, cuda, cuda:N or mps") from error
-    return device
 
 
 def reenact(
