@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -21,10 +22,11 @@ from .errors import WeightsError
 from .weights import WeightStore
 
 M = TypeVar("M", bound=nn.Module)
+N = TypeVar("N", bound="Network")
 
 VGG_PLAN = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 LPIPS_CONVS = (2, 4, 7, 10, 13)
-"""The convolutions, counted from 1, whose rectified outputs ST-LPIPS compares."""
+"""The convolutions of VGG-16, counted from 1, whose rectified outputs ST-LPIPS compares: the last of each block."""
 
 
 def channels_last(module: M, device: torch.device, dtype: torch.dtype | None = None) -> M:
@@ -32,22 +34,30 @@ def channels_last(module: M, device: torch.device, dtype: torch.dtype | None = N
     return module.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # torch's stubs lack this overload
 
 
-def _soft_pool(x: Tensor) -> Tensor:
-    """Anti-aliased max pooling by 2: [N,C,H,W] -> [N,C,H//2+1,W//2+1]."""
-    x = F.pad(F.max_pool2d(x, 2, stride=1), (2, 2, 2, 2), mode="reflect")
+def _halved(x: Tensor) -> Tensor:
+    """Blurred by [1,2,1]/4 and every second place taken: [N,C,H,W] -> [N,C,ceil((H+2)/2),ceil((W+2)/2)]."""
+    x = F.pad(x, (2, 2, 2, 2), mode="reflect")
     line = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
     kernel = torch.outer(line, line).expand(x.shape[1], 1, 3, 3)
     return F.conv2d(x, kernel, stride=2, groups=x.shape[1])
 
 
-class Vgg16(nn.Module):
-    """VGG-16's convolutions and ST-LPIPS's linear heads."""
+def _soft_pool(x: Tensor, window: int) -> Tensor:
+    """Anti-aliased max pooling by 2."""
+    return _halved(F.max_pool2d(x, window, stride=1))
 
-    def __init__(self) -> None:
+
+class Network(nn.Module):
+    """Convolutions and ST-LPIPS's linear heads; a subclass says which, and what lies between them."""
+
+    compared: tuple[int, ...]
+    """The convolutions, counted from 1, whose rectified outputs ST-LPIPS compares."""
+
+    def __init__(self, convs: Sequence[nn.Conv2d]) -> None:
         super().__init__()
-        widths = [3, *(c for block in VGG_PLAN for c in block)]
-        self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths))
-        self.heads = nn.ParameterList([torch.zeros(1, block[-1], 1, 1) for block in VGG_PLAN])
+        self.convs = nn.ModuleList(convs)
+        widths = [convs[number - 1].out_channels for number in self.compared]
+        self.heads = nn.ParameterList([torch.zeros(1, width, 1, 1) for width in widths])
         self.shift: Tensor
         self.scale: Tensor
         self.register_buffer("shift", torch.zeros(1, 3, 1, 1))
@@ -60,32 +70,76 @@ class Vgg16(nn.Module):
         """
         x = ((images - self.shift) / self.scale).to(next(self.convs.parameters()).dtype)
         x = x.contiguous(memory_format=torch.channels_last)
-        pools = [sum(len(block) for block in VGG_PLAN[:i]) for i in range(1, len(VGG_PLAN))]
         found = []
-        for index, conv in enumerate(self.convs[: max(convs)]):
-            if index in pools:
-                x = _soft_pool(x)
-            x = F.relu(conv(x))
-            if index + 1 in convs:
+        for number in range(1, max(convs) + 1):
+            x = self._step(x, number)
+            if number in convs:
                 found.append(x)
         return found
 
+    def _step(self, x: Tensor, number: int) -> Tensor:
+        """From one convolution's rectified output (or the picture) to that of convolution `number`."""
+        raise NotImplementedError
+
+
+class Vgg16(Network):
+    """VGG-16 (Simonyan & Zisserman, 2015)."""
+
+    compared = LPIPS_CONVS
+
+    def __init__(self) -> None:
+        widths = [3, *(c for block in VGG_PLAN for c in block)]
+        super().__init__([nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(widths)])
+
+    def _step(self, x: Tensor, number: int) -> Tensor:
+        if number - 1 in LPIPS_CONVS:  # the last of a block
+            x = _soft_pool(x, 2)
+        return F.relu(self.convs[number - 1](x))
+
+
+class AlexNet(Network):
+    """AlexNet (Krizhevsky et al., 2012), its first convolution at every pixel and halved after."""
+
+    compared = (1, 2, 3, 4, 5)
+
+    def __init__(self) -> None:
+        plan = ((3, 64, 11, 2), (64, 192, 5, 2), (192, 384, 3, 1), (384, 256, 3, 1), (256, 256, 3, 1))
+        super().__init__([nn.Conv2d(i, o, size, padding=pad) for i, o, size, pad in plan])
+
+    def _step(self, x: Tensor, number: int) -> Tensor:
+        if number in (2, 3):
+            x = _soft_pool(x, 3)
+        x = self.convs[number - 1](x)
+        return F.relu(_halved(x) if number == 1 else x)
+
 
 def load_vgg(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> Vgg16:
-    """The network with its weights, frozen.
+    """VGG-16 with its weights, frozen.
 
     Raises:
         WeightsError: the file can't be had or is not what it should be.
     """
-    path = store.path("stlpips-vgg.pth")
+    return _loaded(Vgg16(), store.path("stlpips-vgg.pth"), device, dtype)
+
+
+def load_alex(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> AlexNet:
+    """AlexNet with its weights, frozen.
+
+    Raises:
+        WeightsError: the file can't be had or is not what it should be.
+    """
+    return _loaded(AlexNet(), store.path("stlpips-alex.pth"), device, dtype)
+
+
+def _loaded(network: N, path: Path, device: torch.device, dtype: torch.dtype) -> N:
+    """The network with the weights of one of ST-LPIPS's files."""
     try:
         raw = torch.load(path, map_location="cpu", weights_only=True)
         names = [name for name in raw if name.startswith("net.") and name.endswith("weight")]
         names.sort(key=lambda name: int(name.split(".")[2]))
-        network = Vgg16()
         state = {f"convs.{i}.weight": raw[k] for i, k in enumerate(names)}
         state |= {f"convs.{i}.bias": raw[k.replace("weight", "bias")] for i, k in enumerate(names)}
-        state |= {f"heads.{i}": raw[f"lin{i}.model.1.weight"] for i in range(len(VGG_PLAN))}
+        state |= {f"heads.{i}": raw[f"lin{i}.model.1.weight"] for i in range(len(network.heads))}
         state |= {"shift": raw["scaling_layer.shift"], "scale": raw["scaling_layer.scale"]}
         network.load_state_dict(state)
     except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
@@ -98,12 +152,16 @@ def unit_channels(x: Tensor) -> Tensor:
     return x / (x.square().sum(1, keepdim=True) + 1e-10).sqrt()
 
 
-def lpips_features(network: Vgg16, images: Tensor, convs: Sequence[int] = LPIPS_CONVS) -> list[Tensor]:
-    """What `lpips_distance` compares: unit features times the root of their heads' weights, float32."""
+def lpips_features(network: Network, images: Tensor, convs: Sequence[int] | None = None) -> list[Tensor]:
+    """What `lpips_distance` compares: unit features times the root of their heads' weights, float32.
+
+    `convs` are some of `network.compared`; None: all of them, which is ST-LPIPS.
+    """
     # The heads' weights are non-negative, so their roots can go into the features, once.
+    convs = network.compared if convs is None else convs
     found = network.features(images, convs)
     return [
-        unit_channels(x.float()) * network.heads[LPIPS_CONVS.index(c)].float().clamp(min=0).sqrt()
+        unit_channels(x.float()) * network.heads[network.compared.index(c)].float().clamp(min=0).sqrt()
         for x, c in zip(found, convs, strict=True)
     ]
 
