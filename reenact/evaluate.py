@@ -14,7 +14,7 @@ import json
 import math
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,9 @@ DETECTOR = "landmarker"
 SCHEMA = "reenact-evaluation/1"
 """What `to_json` writes; the number rises when a reader of the last could go wrong."""
 
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
+
 Progress = Callable[[str, int, int | None], None]
 
 _PACKAGES = ("reenact", "torch", "numpy", "opencv-python", "av", "dlib-bin")
@@ -54,6 +57,7 @@ class Evaluation:
     skipped: Mapping[str, str]  # by metric that was not measured: why, and what would help
     notes: tuple[str, ...]  # lines that a reader of the numbers should know
     settings: Mapping[str, str]  # versions, paths, sizes, metrics
+    faces: Mapping[str, Box] = field(default_factory=dict)  # by clip that shows one: what its face keeps within
 
     @property
     def frames(self) -> int:
@@ -127,6 +131,7 @@ def evaluate(
         skipped=skipped,
         notes=tuple(notes.lines),
         settings=_settings(sources, clips, wanted, where),
+        faces={role: _box(clip, frames) for role, clip in clips.items() if clip.track.found[:frames].any()},
     )
 
 
@@ -235,6 +240,13 @@ def _missing(clip: Clip, frames: int) -> int:
     return int((~clip.track.found[: 1 if clip.still else frames]).sum())
 
 
+def _box(clip: Clip, frames: int) -> Box:
+    """Round all of its face's points, wherever they go."""
+    points = clip.track.points[:frames].reshape(-1, 2)
+    left, top, right, bottom = (round(float(v), 1) for v in (*np.nanmin(points, 0), *np.nanmax(points, 0)))
+    return left, top, right, bottom
+
+
 # ---- Second pass: metrics ----------------------------------------------------------------------------------------
 
 
@@ -335,7 +347,7 @@ def _version(package: str) -> str | None:
 def to_json(evaluation: Evaluation) -> str:
     """All of it, every frame: an object of schema `SCHEMA`; what was not measured is null.
 
-    Keys: schema, frames, seconds [T], missing, skipped, notes, settings, scores; of a score: name, unit, better,
+    Keys: schema, frames, seconds [T], missing, skipped, faces, notes, settings, scores; of a score: name, unit, better,
     value, worst (index of a frame), measured (frames that count), note, per_frame [T] or null.
     """
     e = evaluation
@@ -346,6 +358,7 @@ def to_json(evaluation: Evaluation) -> str:
         "notes": list(e.notes),
         "missing": dict(e.missing),
         "skipped": dict(e.skipped),
+        "faces": {role: list(box) for role, box in e.faces.items()},
         "seconds": [round(s, 6) for s in e.seconds.tolist()],
         "scores": [_score_object(score) for score in e.scores],
     }
@@ -385,6 +398,7 @@ def from_json(text: str) -> Evaluation:
             seconds=np.array(content["seconds"], np.float64),
             **{key: content[key] for key in ("missing", "skipped", "settings")},
             notes=tuple(content["notes"]),
+            faces={role: (left, top, right, bottom) for role, (left, top, right, bottom) in content["faces"].items()},
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError("not an evaluation as `reenact evaluate --json` writes it") from error
