@@ -29,7 +29,7 @@ from .devices import choose_device
 from .errors import UsageError, WeightsError
 from .images import is_image, read_image
 from .metrics import Clip, Context, Metric, Sample, View
-from .types import Floats, Frame, Landmarks, Rgb, Score
+from .types import Box, Floats, Frame, Landmarks, Rgb, Score
 from .video import probe, read_frames
 from .weights import WeightStore, default_root
 
@@ -38,9 +38,6 @@ DETECTOR = "landmarker"
 
 SCHEMA = "reenact-evaluation/1"
 """What `to_json` writes; the number rises when a reader of the last could go wrong."""
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels."""
 
 Progress = Callable[[str, int, int | None], None]
 

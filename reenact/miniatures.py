@@ -17,7 +17,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from .images import is_image, read_image
-from .types import Rgb
+from .types import Box, Rgb
 from .video import read_frames
 
 VIDEO_BOX = (456, 256)
@@ -34,6 +34,9 @@ THUMB_BOX = (172, 96)
 
 MAX_THUMBS = 300
 """Thumbnails of a clip at most; of a longer one every second frame has one, or every third."""
+
+VIDEO_ROOM, FRAME_ROOM = 3.0, 1.9
+"""What is shown round a face, in multiples of its size: by a clip's video, and by its frames and thumbnails."""
 
 _MILLISECOND = Fraction(1, 1000)  # WebM's own clock
 
@@ -72,6 +75,7 @@ def miniature(
     path: Path,
     seconds: Sequence[float],
     wanted: Collection[int] = (),
+    face: Box | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Miniature:
     """One video, or a picture, made small; frames pass through one at a time.
@@ -82,24 +86,25 @@ def miniature(
         seconds: when each frame is shown, [T]; the video's later frames are left out. Clips that share them play in
             step, whatever their own clocks say.
         wanted: indices of the frames to keep as single pictures.
+        face: what the face keeps within; None: the whole picture is shown.
         on_progress: called with the number of frames done.
 
     Raises:
         VideoError, ImageError: it can't be read.
     """
     if is_image(path):
-        return _of_picture(label, read_image(path), wanted)
+        return _of_picture(label, read_image(path), wanted, face)
     thumbs, frames, shown = list[Rgb](), dict[int, str](), thumb_indices(len(seconds))
     poster = None
     with _Webm(seconds) as webm:
         for frame in read_frames(path, max_frames=len(seconds)):
-            small = fitted(frame.rgb, VIDEO_BOX)
+            small, near = fitted(around(frame.rgb, face, VIDEO_ROOM), VIDEO_BOX), around(frame.rgb, face, FRAME_ROOM)
             poster = small if poster is None else poster
             webm.write(small)
             if frame.index in shown:
-                thumbs.append(fitted(frame.rgb, THUMB_BOX))
+                thumbs.append(fitted(near, THUMB_BOX))
             if frame.index in wanted:
-                frames[frame.index] = jpeg(fitted(frame.rgb, FRAME_BOX))
+                frames[frame.index] = jpeg(fitted(near, FRAME_BOX))
             if on_progress:
                 on_progress(frame.index + 1)
     assert poster is not None  # a video without frames raises
@@ -107,19 +112,20 @@ def miniature(
     return Miniature(label, width, height, webm.uri(), jpeg(poster), _sheet(thumbs), frames)
 
 
-def _of_picture(label: str, rgb: Rgb, wanted: Collection[int]) -> Miniature:
-    poster, frame = fitted(rgb, VIDEO_BOX), jpeg(fitted(rgb, FRAME_BOX))
+def _of_picture(label: str, rgb: Rgb, wanted: Collection[int], face: Box | None) -> Miniature:
+    poster, near = fitted(around(rgb, face, VIDEO_ROOM), VIDEO_BOX), around(rgb, face, FRAME_ROOM)
     height, width = poster.shape[:2]
-    sheet = _sheet([fitted(rgb, THUMB_BOX)])
-    return Miniature(label, width, height, None, jpeg(poster), sheet, dict.fromkeys(wanted, frame))
+    frames = dict.fromkeys(wanted, jpeg(fitted(near, FRAME_BOX)))
+    return Miniature(label, width, height, None, jpeg(poster), _sheet([fitted(near, THUMB_BOX)]), frames)
 
 
-def film_strip(path: Path, frames: int, shown: int = 6, height: int = 96) -> Rgb:
+def film_strip(path: Path, frames: int, face: Box | None = None, shown: int = 6, height: int = 96) -> Rgb:
     """Evenly spaced frames of a video (or a picture, once) in a row, uint8 [height,W,3].
 
     Args:
         path: the file.
         frames: how many of its frames count.
+        face: what the face keeps within, as `Evaluation.faces` has it; None: the whole picture is shown.
         shown: how many are shown at most, the first and the last among them.
         height: in pixels.
 
@@ -128,7 +134,7 @@ def film_strip(path: Path, frames: int, shown: int = 6, height: int = 96) -> Rgb
     """
     chosen = set(np.linspace(0, frames - 1, min(shown, frames)).round().astype(int).tolist())
     pictures = [read_image(path)] if is_image(path) else _pick(path, chosen)
-    return np.hstack([_of_height(rgb, height) for rgb in pictures])
+    return np.hstack([_of_height(around(rgb, face, FRAME_ROOM), height) for rgb in pictures])
 
 
 def _pick(path: Path, chosen: set[int]) -> Iterable[Rgb]:
@@ -137,6 +143,23 @@ def _pick(path: Path, chosen: set[int]) -> Iterable[Rgb]:
 
 
 # ---- Pictures ----------------------------------------------------------------------------------------------------
+
+
+def around(rgb: Rgb, face: Box | None, room: float) -> Rgb:
+    """The square round a face that is `room` times its size, or as much of it as the picture has."""
+    if face is None:
+        return rgb
+    left, top, right, bottom = face
+    side = room * max(right - left, bottom - top)
+    # The points of a face end at its brows.
+    return rgb[_span((top + bottom) / 2 - 0.05 * side, side, len(rgb)), _span((left + right) / 2, side, rgb.shape[1])]
+
+
+def _span(middle: float, side: float, length: int) -> slice:
+    """`side` pixels about `middle`, moved to lie within `length`."""
+    size = min(round(side), length)
+    start = min(max(round(middle - size / 2), 0), length - size)
+    return slice(start, start + size)
 
 
 def fitted(rgb: Rgb, box: tuple[int, int]) -> Rgb:

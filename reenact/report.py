@@ -83,7 +83,7 @@ def _miniatures(
             if on_progress:
                 on_progress(before + done, len(clips) * len(seconds))
 
-        small.append(miniature(label, path, seconds, wanted, progress))
+        small.append(miniature(label, path, seconds, wanted, evaluation.faces.get(label), progress))
     return small
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 Rgb = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Affine = NDArray[np.float64]
+Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 
 
 def _check(name: str, value: NDArray[Any], shape: tuple[int | None, ...], dtype: type) -> None:
