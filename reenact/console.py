@@ -1,16 +1,19 @@
-"""What the command says while it works: bars on a terminal, plain lines elsewhere. All of it goes to stderr."""
+"""What the command says: while it works, on stderr, bars on a terminal and plain lines elsewhere; tables on stdout."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+import rich.box
 import rich.console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from typing import Self
@@ -18,11 +21,14 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of one stage where there is no terminal to draw a bar on."""
 
-# What the stages of `pipeline.Hooks` are called, and what they count.
+# What the stages of `pipeline.Hooks` and of `evaluate.evaluate` are called, and what they count.
 _STAGES = {
     "track": ("following the driver", "frames"),
     "invert": ("finding the target", "steps"),
     "frames": ("making frames", "frames"),
+    **{f"track {role}": (f"following the {role}", "frames") for role in ("output", "driver", "target", "truth")},
+    "measure": ("measuring", "frames"),
+    "report": ("making the page", "frames"),
 }
 
 
@@ -84,6 +90,7 @@ class Console:
         quiet: bool = False,
         verbose: bool = False,
         stream: TextIO | None = None,
+        results: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Say nothing yet.
@@ -92,10 +99,12 @@ class Console:
             quiet: nothing but errors.
             verbose: notes and the time of each stage too.
             stream: instead of stderr.
+            results: instead of stdout.
             clock: seconds, for tests.
         """
         self._quiet, self._verbose, self._clock = quiet, verbose, clock
         self._out = rich.console.Console(file=stream, stderr=stream is None)
+        self._results = rich.console.Console(file=results)
         self._bars: Progress | None = None
         if self._out.is_terminal and not self._out.is_dumb_terminal and not quiet:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=16), TextColumn("{task.fields[text]}"))
@@ -132,6 +141,25 @@ class Console:
     def _print(self, message: str) -> None:
         line = " ".join(message.splitlines())
         self._out.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], lines: Sequence[str]) -> None:
+        """Print the command's result: rows on a terminal, elsewhere `lines`, which say the same.
+
+        Args:
+            columns: their heads; all but the first are set flush right.
+            rows: as many cells in each.
+            lines: for files, pipes and logs.
+        """
+        if not self._results.is_terminal:
+            for line in lines:
+                self._results.print(Text(line), soft_wrap=True)
+            return
+        table = Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        for index, head in enumerate(columns):
+            table.add_column(Text(head), justify="right" if index else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        self._results.print(table)
 
     # ---- progress
 

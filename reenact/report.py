@@ -116,7 +116,7 @@ def _badness(values: NDArray[np.floating], better: str) -> NDArray[np.floating]:
 
 def _heading(title: str, evaluation: Evaluation, clips: Mapping[str, Path]) -> str:
     length = f"{_plural(evaluation.frames, 'frame')}, {evaluation.seconds[-1]:.2f} s"
-    facts = [("Frames", length), *((label.capitalize(), path.name) for label, path in clips.items())]
+    facts = [("Length", length), *((label.capitalize(), path.name) for label, path in clips.items())]
     shown = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     return f'<header><h1>{escape(title)}</h1><dl class="facts">{shown}</dl>{_notes(evaluation.notes)}</header>'
 
@@ -159,9 +159,9 @@ _COLUMNS = (
 
 
 def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
-    """The table. Many small ones ("expression-jawOpen-r") fold away."""
-    parts = [score for score in evaluation.scores if score.name.count("-") > 1 and not score.measured]
-    whole = [score for score in evaluation.scores if score not in parts]
+    """The table; what is a part of another score folds away."""
+    parts = [score for score in evaluation.scores if is_part(score)]
+    whole = [score for score in evaluation.scores if not is_part(score)]
 
     def table(scores: Sequence[Score]) -> str:
         rows = "".join(_row(score, curves, evaluation.frames) for score in scores)
@@ -169,6 +169,11 @@ def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
 
     folded = f"<details><summary>{len(parts)} more, part by part</summary>{table(parts)}</details>" if parts else ""
     return f"<section><h2>Scores</h2>{_SCORES_HINT}{table(whole) if whole else ''}{folded}</section>"
+
+
+def is_part(score: Score) -> bool:
+    """Whether it is one of many that another score sums up, such as "expression-jawOpen-r"."""
+    return score.name.count("-") > 1 and not score.measured
 
 
 _SCORES_HINT = (
