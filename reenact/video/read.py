@@ -39,7 +39,7 @@ def probe(path: str | Path) -> VideoInfo:
     Raises:
         VideoError: no such file, not a video, sound only, or not one frame that decodes.
     """
-    with _open_video(Path(path)) as (container, stream):
+    with open_video(Path(path)) as (container, stream):
         picture = next(_decoded(container, stream, silent), None)
         if picture is None:
             raise VideoError(f"{path}: holds no frame that can be decoded")
@@ -92,7 +92,7 @@ def read_frames(
 
 
 def _read(path: Path, start: float, end: float, max_frames: int | None, warn: Warn) -> Iterator[Frame]:
-    with _open_video(path) as (container, stream):
+    with open_video(path) as (container, stream):
         clock = _Clock(path, time_base(stream), stream, warn)
         display: _Display | None = None
         index = 0
@@ -114,7 +114,7 @@ def _read(path: Path, start: float, end: float, max_frames: int | None, warn: Wa
 
 
 @contextmanager
-def _open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
     """The container and its stream of pictures."""
     with open_input(path) as container:
         # A cover picture of a song is a video stream too, for FFmpeg.
