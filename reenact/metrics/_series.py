@@ -40,7 +40,7 @@ def by_frame(name: str, unit: str, better: str, values: Sequence[float] | Series
     if not known.any():
         return unmeasured(name, unit, better, why)
     value = float(table[known].mean(dtype=np.float64))
-    return Score(name, unit, better, value, table, (note + left_out(known, why)).removeprefix("; "))
+    return Score(name, unit, better, value, table, with_missing(note, known, why))
 
 
 def of_clip(name: str, unit: str, better: str, value: float, note: str, why: str) -> Score:
@@ -60,10 +60,11 @@ def largest(name: str, score: Score) -> Score:
     return replace(score, name=name, value=float(np.nanmax(score.per_frame)))
 
 
-def left_out(known: NDArray[np.bool_], why: str) -> str:
-    """The end of a note: how many of the [T] frames do not count; "" where all do."""
+def with_missing(note: str, known: NDArray[np.bool_], why: str) -> str:
+    """The note, and how many of the [T] frames do not count."""
     missing = int((~known).sum())
-    return f"; {missing} of {len(known)} frames left out: {why}" if missing else ""
+    lost = f"{missing} of {len(known)} frames left out: {why}" if missing else ""
+    return "; ".join(part for part in (note, lost) if part)
 
 
 # ---- Series ------------------------------------------------------------------------------------------------------

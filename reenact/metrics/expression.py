@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ..face_landmarker import BLENDSHAPES
 from ..types import Floats, Score
 from . import Context, Sample
-from ._series import NO_FACE, NOTHING_MOVES, Blendshapes, by_frame, follows, left_out, moving, of_clip, unmeasured
+from ._series import NO_FACE, NOTHING_MOVES, Blendshapes, by_frame, follows, moving, of_clip, unmeasured, with_missing
 
 LISTED = (
     *("jawOpen", "mouthSmileLeft", "mouthSmileRight", "mouthPucker", "mouthFunnel", "eyeBlinkLeft", "eyeBlinkRight"),
@@ -62,7 +62,7 @@ def _following(output: Floats, driver: Floats) -> list[Score]:
     known = np.isfinite(output + driver).all(1)
     scores = [_mean(kind, i, found, known) for i, kind in enumerate(_BETTER)]
     for i, (kind, better) in enumerate(_BETTER.items()):
-        note = left_out(known, NO_FACE).removeprefix("; ")
+        note = with_missing("", known, NO_FACE)
         scores += [of_clip(f"expression-{kind}-{n}", "", better, both[i], note, NO_FACE) for n, both in found.items()]
     return scores
 
@@ -72,5 +72,5 @@ def _mean(kind: str, column: int, found: dict[str, tuple[float, float]], known: 
     names = [n for n in LISTED if n in found]
     if not names:
         return unmeasured(name, "", better, NOTHING_MOVES if not found else "none of the listed moves in the driver")
-    note = f"mean of {len(names)} that move: {', '.join(names)}" + left_out(known, NO_FACE)
+    note = with_missing(f"mean of {len(names)} that move: {', '.join(names)}", known, NO_FACE)
     return of_clip(name, "", better, float(np.mean([found[n][column] for n in names])), note, NO_FACE)
