@@ -142,6 +142,7 @@
     const { width, height } = peek.getBoundingClientRect();
     const below = box.bottom + 28, above = box.top - height - 12;
     peek.style.left = `${clamp(across - width / 2, 8, innerWidth - width - 8)}px`;
+    peek.classList.toggle("high", box.bottom + height + 16 > innerHeight); // where it is at the screen's edge
     peek.style.top = `${below + height < innerHeight || above < 0 ? below : above}px`;
   }
 

@@ -24,7 +24,7 @@ from .types import Rgb, Score
 BETTER = {"higher": ("↑", "higher is better"), "lower": ("↓", "lower is better"), "one": ("→ 1", "1 is ideal")}
 """What `Score.better` looks like, and what it means."""
 
-STRIPS = ("expression", "identity-target", "ssim-face", "akd", "pose", "warping-error")
+STRIPS = ("expression", "identity-target", "ssim-face", "akd", "pose-target", "warping-error")
 """Scores whose worst, median and best frames are shown, as far as they were measured; the first `MAX_STRIPS`."""
 
 MAX_STRIPS = 4
@@ -152,8 +152,8 @@ def _clip(clip: Miniature) -> str:
 
 
 _COLUMNS = (
-    '<th scope="col">Score</th><th scope="col" class="number">Value</th><th scope="col">Better</th>'
-    '<th scope="col" class="number">Worst</th><th scope="col">at frame</th>'
+    '<th scope="col">Score</th><th scope="col" class="number">Value</th><th scope="col" class="number">Worst</th>'
+    '<th scope="col">at frame</th>'
     '<th scope="col" class="number">Frames not<br>measured</th><th scope="col">Course</th>'
 )
 
@@ -165,24 +165,25 @@ def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
 
     def table(scores: Sequence[Score]) -> str:
         rows = "".join(_row(score, curves, evaluation.frames) for score in scores)
+        if not rows:
+            return ""
         return f'<div class="card scroll"><table><thead><tr>{_COLUMNS}</tr></thead><tbody>{rows}</tbody></table></div>'
 
-    folded = f"<details><summary>{len(parts)} more, part by part</summary>{table(parts)}</details>" if parts else ""
-    return f"<section><h2>Scores</h2>{_SCORES_HINT}{table(whole) if whole else ''}{folded}</section>"
+    return f"<section><h2>Scores</h2>{_SCORES_HINT}{table(whole)}{_folded(table(parts))}</section>"
 
 
 def is_part(score: Score) -> bool:
-    """Whether it is one of many that another score sums up, such as "expression-jawOpen-r"."""
-    return score.name.count("-") > 1 and not score.measured
+    """Whether it is one of many that another score sums up, such as "pose-target-yaw"."""
+    return score.name.count("-") > 1
 
 
 _SCORES_HINT = (
-    '<p class="soft">Values are over the whole clip. Frames that could not be measured are counted, not averaged.</p>'
+    '<p class="soft">Over the whole clip. ↑: higher is better, ↓: lower is better, → 1: ideally 1. Frames that could '
+    "not be measured are counted, not averaged.</p>"
 )
 
 
 def _row(score: Score, curves: Sequence[Score], frames: int) -> str:
-    arrow, meaning = BETTER[score.better]
     note = f'<span class="note">{escape(score.note)}</span>' if score.note else ""
     index = curves.index(score) if score in curves else None
     name = escape(score.name) if index is None else f'<a href="#curve-{index}">{escape(score.name)}</a>'
@@ -195,9 +196,14 @@ def _row(score: Score, curves: Sequence[Score], frames: int) -> str:
             f'<td class="number">{frames - score.measured or ""}</td><td data-curve="{index}"></td>'
         )
     return (
-        f'<tr><th scope="row">{name}{note}</th><td class="number value">{_value(score)}</td>'
-        f'<td class="nowrap"><span title="{meaning}" aria-hidden="true">{arrow}</span>'
-        f'<span class="unseen">{meaning}</span></td>{worst}</tr>'
+        f'<tr><th scope="row">{name}{note}</th><td class="number value">{_value(score)}{_arrow(score)}</td>{worst}</tr>'
+    )
+
+
+def _arrow(score: Score) -> str:
+    arrow, meaning = BETTER[score.better]
+    return (
+        f'<span class="arrow" title="{meaning}" aria-hidden="true">{arrow}</span><span class="unseen">{meaning}</span>'
     )
 
 
@@ -221,17 +227,26 @@ def _curves(curves: Sequence[Score], evaluation: Evaluation) -> str:
         '<p class="soft">Point at a curve to see its frame, click to take the clips there; with the keyboard, the '
         "arrow keys. A diamond marks the worst frame; shaded frames were not measured.</p>"
     )
-    cards = "".join(_curve(index, score, evaluation) for index, score in enumerate(curves))
-    return f'<section><h2>Frame by frame</h2>{hint}<div class="curves">{cards}</div></section>'
+
+    def grid(parts: bool) -> str:
+        chosen = ((index, score) for index, score in enumerate(curves) if is_part(score) == parts)
+        cards = "".join(_curve(index, score, evaluation) for index, score in chosen)
+        return f'<div class="curves">{cards}</div>' if cards else ""
+
+    return f"<section><h2>Frame by frame</h2>{hint}{grid(parts=False)}{_folded(grid(parts=True))}</section>"
+
+
+def _folded(content: str) -> str:
+    return f"<details><summary>More, part by part</summary>{content}</details>" if content else ""
 
 
 def _curve(index: int, score: Score, evaluation: Evaluation) -> str:
-    arrow, meaning = BETTER[score.better]
+    meaning = BETTER[score.better][1]
     unit = f' <span class="unit">{escape(score.unit)}</span>' if score.unit else ""
     last = evaluation.frames - 1
     return (
-        f'<article class="card curve" id="curve-{index}" data-curve="{index}"><header><h3>{escape(score.name)}{unit} '
-        f'<span class="unit" title="{meaning}" aria-hidden="true">{arrow}</span></h3><span class="now"></span></header>'
+        f'<article class="card curve" id="curve-{index}" data-curve="{index}"><header><h3>{escape(score.name)}{unit}'
+        f'{_arrow(score)}</h3><span class="now"></span></header>'
         f'<div class="plot" role="slider" tabindex="0" aria-label="{escape(score.name)}, {meaning}" aria-valuemin="0" '
         f'aria-valuemax="{last}" aria-valuenow="{score.worst}"></div>'
         f'<div class="axis"><span>0</span><span>frame {last}</span></div></article>'
@@ -368,7 +383,7 @@ def _summary(runs: Sequence[Run]) -> str:
     rows = "".join(_summary_row(name, methods, runs) for name in names)
     return (
         '<p class="soft">Means over the pairs for which all methods were measured; the best of a row is marked.</p>'
-        '<div class="card scroll"><table><thead><tr><th scope="col">Score</th><th scope="col">Better</th>'
+        '<div class="card scroll"><table><thead><tr><th scope="col">Score</th>'
         f'{heads}<th scope="col" class="number">Pairs</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
@@ -376,7 +391,6 @@ def _summary(runs: Sequence[Run]) -> str:
 def _summary_row(name: str, methods: Sequence[str], runs: Sequence[Run]) -> str:
     score = next(run.scores[name] for run in runs if name in run.scores)
     means, pairs = mean_scores(name, methods, runs)
-    arrow, meaning = BETTER[score.better]
     best = min((float(_badness(np.array(mean), score.better)) for mean in means.values()), default=None)
 
     def cell(method: str) -> str:
@@ -388,8 +402,7 @@ def _summary_row(name: str, methods: Sequence[str], runs: Sequence[Run]) -> str:
 
     unit = f' <span class="unit">{escape(score.unit)}</span>' if score.unit else ""
     return (
-        f'<tr><th scope="row">{escape(name)}{unit}</th><td class="nowrap"><span aria-hidden="true" title="{meaning}">'
-        f'{arrow}</span><span class="unseen">{meaning}</span></td>{"".join(map(cell, methods))}'
+        f'<tr><th scope="row">{escape(name)}{unit}{_arrow(score)}</th>{"".join(map(cell, methods))}'
         f'<td class="number">{pairs}</td></tr>'
     )
 
