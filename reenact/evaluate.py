@@ -104,19 +104,9 @@ def evaluate(
     _check_sizes(sources)
     where, store, notes = choose_device(device), store or WeightStore(default_root()), _Notes()
     _, detector = landmarks.choose_detector(DETECTOR, store, where)
-    clips = {role: _followed(s, detector, notes, on_progress) for role, s in sources.items() if role != "matte"}
-    landmarks.require_face(clips["driver"].track, str(driver))
+    clips = _first_pass(sources, detector, notes, on_progress)
     frames = _common_length(sources, clips, notes)
-    context = Context(
-        output=clips["output"],
-        driver=clips["driver"],
-        target=clips.get("target"),
-        truth=clips.get("truth"),
-        matte=sources["matte"].path if "matte" in sources else None,
-        frames=frames,
-        store=store,
-        device=where,
-    )
+    context = _context(sources, clips, frames, store, where)
     chosen, skipped = _created({name: module.create for name, module in modules.items()}, context)
     seconds = _shown(chosen, _samples(sources, clips, frames, notes), lambda n: on_progress("measure", n, frames))
     missing = {role: _missing(clip, frames) for role, clip in clips.items()}
@@ -222,6 +212,23 @@ def _common_length(sources: Mapping[str, _Source], clips: Mapping[str, Clip], no
 # ---- First pass: faces -------------------------------------------------------------------------------------------
 
 
+def _first_pass(
+    sources: Mapping[str, _Source], detector: Detector, notes: _Notes, on_progress: Progress
+) -> dict[str, Clip]:
+    """The clips with their faces; a file that is two of them, as driver and truth often are, is followed once.
+
+    Raises:
+        NoFaceError: there is none in the driver.
+    """
+    known, clips = dict[Path, Clip](), dict[str, Clip]()
+    for role, source in sources.items():
+        if role != "matte":
+            path = source.path.resolve()
+            clips[role] = known[path] = known.get(path) or _followed(source, detector, notes, on_progress)
+    landmarks.require_face(clips["driver"].track, str(sources["driver"].path))
+    return clips
+
+
 def _followed(source: _Source, detector: Detector, notes: _Notes, on_progress: Progress) -> Clip:
     """A clip's length, and its face throughout."""
     stage = f"track {source.role}"
@@ -245,6 +252,21 @@ def _box(clip: Clip, frames: int) -> Box:
 
 
 # ---- Second pass: metrics ----------------------------------------------------------------------------------------
+
+
+def _context(
+    sources: Mapping[str, _Source], clips: Mapping[str, Clip], frames: int, store: WeightStore, device: torch.device
+) -> Context:
+    return Context(
+        output=clips["output"],
+        driver=clips["driver"],
+        target=clips.get("target"),
+        truth=clips.get("truth"),
+        matte=sources["matte"].path if "matte" in sources else None,
+        frames=frames,
+        store=store,
+        device=device,
+    )
 
 
 def _created(
