@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -434,7 +435,7 @@ def _pairs(runs: Sequence[Run], folder: Path) -> str:
 def _run(run: Run, folder: Path) -> str:
     name = escape(run.method)
     if run.report:
-        link = Path(os.path.relpath(run.report, folder)).as_posix()
+        link = quote(Path(os.path.relpath(run.report, folder)).as_posix())
         name = f'<a href="{escape(link)}">{name}</a>'
     alt = f"frames of {run.pair} by {run.method}"
     strip = "" if run.strip is None else f'<img src="{jpeg(run.strip)}" alt="{escape(alt)}" loading="lazy">'
