@@ -60,11 +60,11 @@ class IntegrityMetric:
     def _clock(self) -> list[Score]:
         output, driver = self._context.output, self._context.driver
         if output.still or driver.still:
-            names = {"frames": "", "timestamps": "ms", "timestamps-largest": "ms", "sound-drift": "ms"}
+            names = {"frames": "frames", "timestamps": "ms", "timestamps-largest": "ms", "sound-drift": "ms"}
             scores = [unmeasured(name, unit, "lower", _NO_CLOCK) for name, unit in names.items()]
             return [*scores, unmeasured("sound-length", "", "one", _NO_CLOCK)]
         counted = f"{output.frames} of the driver's {driver.frames}"
-        frames = Score("frames", "", "lower", abs(output.frames - driver.frames), None, counted)
+        frames = Score("frames", "frames", "lower", abs(output.frames - driver.frames), None, counted)
         a, b = picture_times(output.path), picture_times(driver.path)
         return [frames, *_timestamps(a, b, self._context.frames), *_sound(output, driver, a[0], b[0])]
 
@@ -92,10 +92,13 @@ def _sound(output: Clip, driver: Clip, output_zero: float, driver_zero: float) -
     zero = output_zero - driver_zero
     start = 1000 * (float(heard.packets[0] - original.packets[0]) - zero)
     end = 1000 * (_end_difference(heard, original, output.frames >= driver.frames) - zero)
-    note = f"{start:+.1f} ms at the start, {end:+.1f} ms at the end; later is positive"
+    note = f"{start:+.1f} ms at the start, " + ("no telling at the end" if np.isnan(end) else f"{end:+.1f} at the end")
     lengths = f"{heard.seconds:.2f} s of the driver's {original.seconds:.2f} s"
     worst = float(np.nanmax(np.abs([start, end])))
-    return [Score(*drift, worst, None, note), Score(*length, heard.seconds / original.seconds, None, lengths)]
+    return [
+        Score(*drift, worst, None, f"{note}; later is positive"),
+        Score(*length, heard.seconds / original.seconds, None, lengths),
+    ]
 
 
 def _end_difference(heard: SoundTimes, original: SoundTimes, whole: bool) -> float:
