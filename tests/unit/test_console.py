@@ -108,3 +108,14 @@ def test_the_packages_log_is_heard_while_the_console_is_open():
 @pytest.mark.parametrize(("seconds", "text"), [(7.4, "0:07"), (754, "12:34"), (3723, "1:02:03")])
 def test_durations_read_like_a_clock(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_table_is_drawn_on_a_terminal_and_told_in_lines_elsewhere():
+    columns, rows, lines = ("score", "value"), [("[akd]", "4"), ("ssim", "0.9")], ["[akd]: 4", "ssim: 0.9"]
+    pipe, terminal = io.StringIO(), Terminal()
+    Console(stream=io.StringIO(), results=pipe).table(columns, rows, lines)
+    Console(stream=io.StringIO(), results=terminal).table(columns, rows, lines)
+    assert pipe.getvalue().splitlines() == lines
+    drawn = terminal.getvalue()
+    assert all(cell in drawn for row in rows for cell in row)
+    assert "[akd]: 4" not in drawn
