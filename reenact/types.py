@@ -150,7 +150,7 @@ class Inversion(_Printed):
 class Score(_Printed):
     """What one metric says of a clip of T frames."""
 
-    name: str  # as in tables and files: "ssim-face", "expression-jawOpen-r"
+    name: str  # as in tables and files: "ssim-face", "expression-r-jawOpen"
     unit: str  # "px", "dB", "degrees", "ms"; "" for a plain number
     better: str  # "higher", "lower", or "one" (a ratio whose ideal is 1)
     value: float | None  # over the clip; None: not measured, and `note` says why

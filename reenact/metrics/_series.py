@@ -15,7 +15,7 @@ Series = NDArray[np.floating]
 
 MOVES = 0.04  # what has a standard deviation above this over the driver moves
 # What moves less is constant: on a still picture that went through a codec the landmarker's blendshapes wobble by
-# 0.001 to 0.01, and the correlation of such noise says nothing.
+# 0.001 to 0.01 (0.026 at worst), and the correlation of such noise says nothing.
 STILL = 0.01
 
 NO_TARGET = "no target was given: --target"

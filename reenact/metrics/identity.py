@@ -1,7 +1,7 @@
 """Identity: how like the target, and the truth, the output's person is, and how steadily.
 
 Network: dlib's ResNet-128 (`dlib_face_recognition_resnet_model_v1`), 128 numbers of a face cut out by dlib's 5-point
-alignment, 150 pixels with padding 0.25, whatever the clip's resolution.
+alignment, 150 pixels with padding 0.25, whatever the clip's resolution. It takes 0.1 s a face on one core.
 
 - `identity-target`, `identity-truth`: Euclidean distance of the numbers; below 0.6 dlib takes two for one person.
 - `csim-target`, `csim-truth`: their cosine. That of ArcFace, which papers report, has another scale.
