@@ -161,8 +161,9 @@ _COLUMNS = (
 
 def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
     """The table; what is a part of another score folds away."""
-    parts = [score for score in evaluation.scores if is_part(score)]
-    whole = [score for score in evaluation.scores if not is_part(score)]
+    known = [score for score in evaluation.scores if score.value is not None]
+    whole = [score for score in known if not is_part(score, evaluation)]
+    parts = [score for score in known if is_part(score, evaluation)]
 
     def table(scores: Sequence[Score]) -> str:
         rows = "".join(_row(score, curves, evaluation.frames) for score in scores)
@@ -173,9 +174,10 @@ def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
     return f"<section><h2>Scores</h2>{_SCORES_HINT}{table(whole)}{_folded(table(parts))}</section>"
 
 
-def is_part(score: Score) -> bool:
-    """Whether it is one of many that another score sums up, such as "pose-target-yaw"."""
-    return score.name.count("-") > 1
+def is_part(score: Score, evaluation: Evaluation) -> bool:
+    """Whether it is one of many that another score sums up, as "pose-target" does "pose-target-yaw"."""
+    whole = score.name.rpartition("-")[0]
+    return "-" in whole and evaluation.score(whole) is not None
 
 
 _SCORES_HINT = (
@@ -214,7 +216,7 @@ def number(value: float) -> str:
 
 
 def _value(score: Score) -> str:
-    return "not measured" if score.value is None else _with_unit(score.value, score.unit)
+    return "" if score.value is None else _with_unit(score.value, score.unit)
 
 
 def _with_unit(value: float, unit: str) -> str:
@@ -230,7 +232,7 @@ def _curves(curves: Sequence[Score], evaluation: Evaluation) -> str:
     )
 
     def grid(parts: bool) -> str:
-        chosen = ((index, score) for index, score in enumerate(curves) if is_part(score) == parts)
+        chosen = ((index, score) for index, score in enumerate(curves) if is_part(score, evaluation) == parts)
         cards = "".join(_curve(index, score, evaluation) for index, score in chosen)
         return f'<div class="curves">{cards}</div>' if cards else ""
 
@@ -286,9 +288,15 @@ def _moment(name: str, score: Score, frame: int, clips: Sequence[Miniature], eva
 
 
 def _unmeasured(evaluation: Evaluation) -> str:
-    if not evaluation.skipped:
+    if not (reasons := unmeasured(evaluation)):
         return ""
-    return f'<section><h2>Not measured</h2><div class="card">{_settings_list(evaluation.skipped)}</div></section>'
+    return f'<section><h2>Not measured</h2><div class="card">{_settings_list(reasons)}</div></section>'
+
+
+def unmeasured(evaluation: Evaluation) -> dict[str, str]:
+    """Metrics and single scores that have no value, and why."""
+    empty = {score.name: score.note for score in evaluation.scores if score.value is None}
+    return {**evaluation.skipped, **empty}
 
 
 def _settings(evaluation: Evaluation) -> str:
@@ -439,6 +447,6 @@ def _run(run: Run, folder: Path) -> str:
         name = f'<a href="{escape(link)}">{name}</a>'
     alt = f"frames of {run.pair} by {run.method}"
     strip = "" if run.strip is None else f'<img src="{jpeg(run.strip)}" alt="{escape(alt)}" loading="lazy">'
-    shown = (run.scores[name] for name in STRIPS if name in run.scores)
+    shown = [run.scores[name] for name in STRIPS if name in run.scores and run.scores[name].value is not None]
     values = ", ".join(f"{escape(score.name)} {_value(score)}" for score in shown)
     return f'<div class="run"><div>{name}</div><div>{strip}</div><p class="note">{values}</p></div>'

@@ -100,15 +100,16 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 
 def _print(evaluation: Evaluation, verbose: bool, console: Console) -> None:
-    from ..report import is_part
+    from ..report import is_part, unmeasured
 
-    shown = [score for score in evaluation.scores if verbose or not is_part(score)]
+    known = [score for score in evaluation.scores if score.value is not None]
+    shown = [score for score in known if verbose or not is_part(score, evaluation)]
     frames = evaluation.frames
     console.table(_COLUMNS, [_row(s, frames) for s in shown], [_line(s, frames) for s in shown])
-    if folded := len(evaluation.scores) - len(shown):
+    if folded := len(known) - len(shown):
         print(f"{folded} more, part by part, with -v")
-    for metric, reason in evaluation.skipped.items():
-        print(f"{metric}: not measured: {reason}")
+    for name, reason in unmeasured(evaluation).items():
+        print(f"{name}: not measured: {reason}")
     for note in evaluation.notes:
         print(f"note: {note}")
 
@@ -116,8 +117,8 @@ def _print(evaluation: Evaluation, verbose: bool, console: Console) -> None:
 def _row(score: Score, frames: int) -> Sequence[str]:
     from ..report import BETTER, number
 
-    value = "" if score.value is None else number(score.value)
-    cells = [score.name, value, score.unit, BETTER[score.better][0]]
+    assert score.value is not None
+    cells = [score.name, number(score.value), score.unit, BETTER[score.better][0]]
     if score.worst is None or score.per_frame is None:
         return [*cells, "", "", ""]
     return [*cells, number(score.per_frame[score.worst]), str(score.worst), str(frames - score.measured or "")]
@@ -127,8 +128,7 @@ def _line(score: Score, frames: int) -> str:
     """The same for files and pipes."""
     from ..report import BETTER, number
 
-    if score.value is None:
-        return f"{score.name}: not measured" + (f": {score.note}" if score.note else "")
+    assert score.value is not None
     line = f"{score.name}: {number(score.value)}{' ' * bool(score.unit)}{score.unit}, {BETTER[score.better][1]}"
     if score.worst is None or score.per_frame is None:
         return line

@@ -52,6 +52,7 @@ def address(tmp_path_factory):
     scores = [
         score("expression", VALUES, unit="px"),
         score("ssim-face", holed, "higher"),
+        score("pose-target", VALUES),
         score("pose-target-yaw", VALUES),
         Score("jitter-ratio", "", "one", 1.1),
     ]
@@ -135,9 +136,9 @@ def test_no_request_leaves_the_page(page, address):
 def test_every_curve_has_a_point_for_every_frame_that_was_measured(page):
     paths = page.execute_script("return [...document.querySelectorAll('.plot path')].map((p) => p.getAttribute('d'))")
     points = [path.count("M") + path.count("L") for path in paths]
-    assert points == [FRAMES, FRAMES - len(GAP), FRAMES]
-    assert [path.count("M") for path in paths] == [1, 2, 1]  # a gap is not drawn over
-    assert len(page.find_elements("css selector", "td path")) == 3  # and small, in the table
+    assert points == [FRAMES, FRAMES - len(GAP), FRAMES, FRAMES]
+    assert [path.count("M") for path in paths] == [1, 2, 1, 1]  # a gap is not drawn over
+    assert len(page.find_elements("css selector", "td path")) == 4  # and small, in the table
 
 
 def test_a_curve_is_high_where_its_values_are(page):

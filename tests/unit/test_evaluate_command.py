@@ -18,7 +18,9 @@ MEASURED = evaluation(
         score("ssim-face", [0.5, 0.6, 0.7, 0.8, 0.9], "higher"),
         Score("jitter-ratio", "", "one", 1.25),
         Score("sound-drift", "ms", "lower", None, None, "no sound"),
+        score("pose-target", range(FRAMES), unit="degrees"),
         score("pose-target-yaw", range(FRAMES), unit="degrees"),
+        Score("st-lpips-vgg", "", "lower", 0.25),  # not a part: there is no st-lpips
     ],
     FRAMES,
     skipped={"identity": "needs dlib"},
@@ -54,9 +56,11 @@ def test_the_numbers_are_plain_lines_where_there_is_no_terminal(clips, measured,
         "akd: 4 px, lower is better, worst 9 at frame 3, not measured in 1 of 5 frames",
         "ssim-face: 0.7, higher is better, worst 0.5 at frame 0",
         "jitter-ratio: 1.25, 1 is ideal",
-        "sound-drift: not measured: no sound",
+        "pose-target: 2 degrees, lower is better, worst 4 at frame 4",
+        "st-lpips-vgg: 0.25, lower is better",
         "1 more, part by part, with -v",
         "identity: not measured: needs dlib",
+        "sound-drift: not measured: no sound",
         "note: driver: no face in 1 of 5 frames",
     ]
 

@@ -74,7 +74,7 @@ def test_all_text_is_escaped(tmp_path, clips):
     assert page.data()["curves"][0]["name"] == EVIL
     assert EVIL in page.of("h3")[0][1]
     assert EVIL in page.of("ul", "notes")[0][1]
-    assert sum(text == EVIL for _, text in page.of("dd")) == 2
+    assert sum(text == EVIL for _, text in page.of("dd")) == 3
 
 
 def test_a_row_gives_value_unit_worst_frame_and_frames_not_measured(tmp_path, clips):
