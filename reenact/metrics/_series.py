@@ -84,7 +84,11 @@ class Blendshapes:
 
     def tables(self) -> tuple[Floats, Floats]:
         """Output's and driver's, float32 [T,51]; a row without a face holds NaN."""
-        return np.stack(self._output), np.stack(self._driver)
+        return _table(self._output), _table(self._driver)
+
+
+def _table(rows: list[Floats]) -> Floats:
+    return np.array(rows, np.float32).reshape(-1, 51)
 
 
 def _blendshapes(view: View) -> Floats:

@@ -1,7 +1,7 @@
 """Expression of the output against the driver's: how far off, and how well it follows.
 
-By blendshapes: 51 numbers of 0 to 1 from Google's Face Landmarker, at the clip's own resolution. mediapipe lists 52;
-its first, `_neutral`, says nothing of an expression and is left out.
+Network: Google's Face Landmarker, at the clip's own resolution; it gives 51 blendshapes of 0 to 1. mediapipe lists 52;
+its first, `_neutral`, says nothing of an expression and is left out. Formulas:
 
 - `expression`: mean |Δ| of the 51, the variant of the field's AED (Average Expression Distance) that is meant here.
 - `expression-r-NAME`, `expression-gain-NAME`: of each blendshape that moves in the driver (its standard deviation

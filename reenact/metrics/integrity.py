@@ -1,5 +1,7 @@
 """Whether the output is a video as the driver is: frames, clock, sound, and the target untouched outside the matte.
 
+Formulas (this project's; no network):
+
 - `frames`: how many frames more or fewer than the driver's.
 - `timestamps`, `timestamps-largest`: mean and largest |difference| of presentation times, output against driver, in
   ms, each clip's counted from its first frame. They are the containers' stamps; nothing is decoded for them.
@@ -46,11 +48,12 @@ class IntegrityMetric:
 
     def __init__(self, context: Context) -> None:
         """Of the context the paths, lengths and kinds of the clips count."""
-        self._context = context
+        self._context, self._moments = context, 0
         self._outside = _Outside(context.output)
 
     def update(self, sample: Sample) -> None:
         """See `metrics.Metric.update`."""
+        self._moments += 1
         self._outside.update(sample)
 
     def score(self) -> Sequence[Score]:
@@ -66,7 +69,7 @@ class IntegrityMetric:
         counted = f"{output.frames} of the driver's {driver.frames}"
         frames = Score("frames", "frames", "lower", abs(output.frames - driver.frames), None, counted)
         a, b = picture_times(output.path), picture_times(driver.path)
-        return [frames, *_timestamps(a, b, self._context.frames), *_sound(output, driver, a[0], b[0])]
+        return [frames, *_timestamps(a, b, self._moments), *_sound(output, driver, a[0], b[0])]
 
 
 # ---- The clock and the sound -------------------------------------------------------------------------------------
@@ -141,7 +144,7 @@ class _Outside:
     def score(self) -> list[Score]:
         if self._target:
             self._target.close()
-        columns = zip(("outside-mean", "outside-largest"), np.array(self._rows).T, strict=True)
+        columns = zip(("outside-mean", "outside-largest"), np.reshape(self._rows, (-1, 2)).T, strict=True)
         mean, most = (by_frame(n, "levels", "lower", values, _ENCODED, self._why) for n, values in columns)
         return [mean, largest(most.name, most)]
 

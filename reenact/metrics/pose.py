@@ -45,7 +45,7 @@ class PoseMetric:
         return [score for other in self._rows for score in self._against(other)]
 
     def _against(self, other: str) -> list[Score]:
-        rows = np.stack(self._rows[other])  # [T,3]
+        rows = np.array(self._rows[other], np.float32).reshape(-1, 3)
         columns = {"": rows.mean(1), **{f"-{angle}": rows[:, i] for i, angle in enumerate(ANGLES)}}
         names = [(f"pose-{other}{end}", values) for end, values in columns.items()]
         if other == "target" and not self._has_target:
