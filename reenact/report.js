@@ -12,7 +12,11 @@
   };
   const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
   // Four digits, as the tables have.
-  const number = (value) => Math.abs(value) >= 1e4 ? value.toFixed(0) : String(Number(value.toPrecision(4)));
+  const number = (value) => {
+    const size = Math.abs(value);
+    if (size >= 1e4) return value.toFixed(0);
+    return size > 0 && size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
+  };
   const measured = (value, unit) => value === null ? "not measured" : unit ? `${number(value)} ${unit}` : number(value);
   const moment = (frame) => `frame ${frame}, ${data.seconds[frame].toFixed(2)} s`;
 
@@ -185,7 +189,8 @@
       if (values[start] !== null) continue;
       let end = start;
       while (end < last && values[end + 1] === null) end++;
-      rects.push(svg("rect", { class: "gap", x: start - 0.5, y: 0, width: end - start + 1, height: 100 }));
+      const left = Math.max(start - 0.5, 0), right = Math.min(end + 0.5, last);
+      rects.push(svg("rect", { class: "gap", x: left, y: 0, width: right - left, height: 100 }));
       start = end;
     }
     return rects;
@@ -209,7 +214,8 @@
     high.textContent = number(limits.most);
     low.textContent = limits.most > limits.least ? number(limits.least) : "";
     put(mark, curve.worst, upward(curve.values[curve.worst], limits));
-    plot.append(picture(curve.values, limits, true), high, low, cursor, mark, dot);
+    plot.append(picture(curve.values, limits, true), high, low, cursor, dot);
+    if (limits.most > limits.least) plot.append(mark);
 
     listeners.push((frame) => {
       const value = curve.values[frame];

@@ -91,7 +91,7 @@ def test_what_was_not_measured_is_said_with_its_reason(tmp_path, clips):
     scores = [Score("drift", "ms", "lower", None, None, "no sound")]
     page = report(tmp_path, clips, scores, skipped={"identity": "needs dlib"})
     text = "".join(text for _, text in page.of("main"))
-    assert "not measured" in text
+    assert "Not measured" in text
     assert "no sound" in text
     assert "needs dlib" in text
 
