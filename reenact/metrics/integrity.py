@@ -1,6 +1,6 @@
 """Whether the output is a video as the driver is: frames, clock, sound, and the target untouched outside the matte.
 
-Formulas (this project's; no network):
+Source: this project's; no network. Formulas:
 
 - `frames`: how many frames more or fewer than the driver's.
 - `timestamps`, `timestamps-largest`: mean and largest |difference| of presentation times, output against driver, in
@@ -15,6 +15,8 @@ Formulas (this project's; no network):
   channels, at the output's resolution. The target is encoded alike first: by `video.VideoWriter` at its default
   quality, with the output's suffix and stamps; what is left is not the codec's doing, but for what changes inside
   the matte do to their neighbourhood.
+
+Source: this project's.
 """
 
 from __future__ import annotations
