@@ -398,8 +398,8 @@ def _score_object(score: Score) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> float | None:
-    """Seven figures, which is what a float32 holds; None for what is no number."""
-    return None if value is None or not math.isfinite(value) else float(f"{value:.7g}")
+    """As few figures as tell one float32 from the next; None for what is no number."""
+    return None if value is None or not math.isfinite(value) else float(str(np.float32(value)))
 
 
 def from_json(text: str) -> Evaluation:

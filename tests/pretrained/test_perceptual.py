@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from reenact.errors import WeightsError
-from reenact.perceptual import LPIPS_CONVS, load_vgg, lpips_distance, lpips_features
+from reenact.perceptual import LPIPS_CONVS, load_alex, load_vgg, lpips_distance, lpips_features
 
 pytestmark = pytest.mark.pretrained
 
@@ -18,7 +18,7 @@ def network(store):
     return load_vgg(store, CPU)
 
 
-def distance(network, a, b, weight=None, convs=LPIPS_CONVS):
+def distance(network, a, b, weight=None, convs=None):
     with torch.inference_mode():
         return lpips_distance(lpips_features(network, a, convs), lpips_features(network, b, convs), weight)
 
@@ -42,6 +42,12 @@ def waves(size=256):
 @pytest.mark.parametrize(("pair", "expected"), [(noise, 0.00666729174554348), (waves, 0.42927855253219604)])
 def test_it_is_st_lpips(network, pair, expected):
     assert distance(network, *pair()).item() == pytest.approx(expected, abs=1e-5)
+
+
+# The same with net="alex".
+@pytest.mark.parametrize(("pair", "expected"), [(noise, 0.0029212143272161484), (waves, 0.32241711020469666)])
+def test_it_is_st_lpips_by_alexnet_too(store, pair, expected):
+    assert distance(load_alex(store, CPU), *pair()).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_picture_is_no_distance_from_itself(network):
@@ -131,6 +137,11 @@ def test_another_networks_file_is_refused_by_its_name(tmp_path):
     torch.save({"net.slice1.0.weight": torch.zeros(3)}, tmp_path / "vgg.pth")
     with pytest.raises(WeightsError, match=r"vgg\.pth: not the ST-LPIPS file"):
         load_vgg(SimpleNamespace(path=lambda name: tmp_path / "vgg.pth"), CPU)
+
+
+def test_one_network_does_not_take_the_others_weights(store):
+    with pytest.raises(WeightsError, match=r"stlpips-vgg\.pth: not the ST-LPIPS file"):
+        load_alex(SimpleNamespace(path=lambda name: store.path("stlpips-vgg.pth")), CPU)
 
 
 def test_a_file_that_is_no_network_is_refused_by_its_name(tmp_path):
