@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -26,7 +26,7 @@ BETTER = {"higher": ("↑", "higher is better"), "lower": ("↓", "lower is bett
 """What `Score.better` looks like, and what it means."""
 
 STRIPS = ("expression", "identity-target", "ssim-face", "akd", "pose-target", "warping-error")
-"""Scores whose worst, median and best frames are shown, as far as they were measured; the first `MAX_STRIPS`."""
+"""Scores whose worst, median and best frames are shown; the first `MAX_STRIPS` that were measured and vary."""
 
 MAX_STRIPS = 4
 
@@ -95,7 +95,12 @@ def _moving(small: Sequence[Miniature]) -> list[Miniature]:
 
 def _strip_scores(evaluation: Evaluation) -> list[Score]:
     found = (evaluation.score(name) for name in STRIPS)
-    return [score for score in found if score and score.measured][:MAX_STRIPS]
+    return [score for score in found if score and _varies(score)][:MAX_STRIPS]
+
+
+def _varies(score: Score) -> bool:
+    """Whether some frames are worse than others."""
+    return score.per_frame is not None and len(np.unique(score.per_frame[np.isfinite(score.per_frame)])) > 1
 
 
 def _moments(score: Score) -> dict[str, int]:
@@ -161,9 +166,9 @@ _COLUMNS = (
 
 def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
     """The table; what is a part of another score folds away."""
-    known = [score for score in evaluation.scores if score.value is not None]
-    whole = [score for score in known if not is_part(score, evaluation)]
-    parts = [score for score in known if is_part(score, evaluation)]
+    known = {score.name: score for score in evaluation.scores if score.value is not None}
+    whole = [score for name, score in known.items() if not is_part(name, known)]
+    parts = [score for name, score in known.items() if is_part(name, known)]
 
     def table(scores: Sequence[Score]) -> str:
         rows = "".join(_row(score, curves, evaluation.frames) for score in scores)
@@ -174,10 +179,10 @@ def _scores(evaluation: Evaluation, curves: Sequence[Score]) -> str:
     return f"<section><h2>Scores</h2>{_SCORES_HINT}{table(whole)}{_folded(table(parts))}</section>"
 
 
-def is_part(score: Score, evaluation: Evaluation) -> bool:
-    """Whether it is one of many that another score sums up, as "pose-target" does "pose-target-yaw"."""
-    whole = score.name.rpartition("-")[0]
-    return "-" in whole and evaluation.score(whole) is not None
+def is_part(name: str, names: Container[str]) -> bool:
+    """Whether another score sums it up among others, as "pose-target" does "pose-target-yaw"."""
+    whole = name.rpartition("-")[0]
+    return "-" in whole and whole in names
 
 
 _SCORES_HINT = (
@@ -231,8 +236,10 @@ def _curves(curves: Sequence[Score], evaluation: Evaluation) -> str:
         "arrow keys. A diamond marks the worst frame; shaded frames were not measured.</p>"
     )
 
+    names = {score.name for score in evaluation.scores}
+
     def grid(parts: bool) -> str:
-        chosen = ((index, score) for index, score in enumerate(curves) if is_part(score, evaluation) == parts)
+        chosen = ((index, score) for index, score in enumerate(curves) if is_part(score.name, names) == parts)
         cards = "".join(_curve(index, score, evaluation) for index, score in chosen)
         return f'<div class="curves">{cards}</div>' if cards else ""
 
@@ -359,7 +366,7 @@ class Run:
 
     pair: str  # what was reenacted: a name of target and driver
     method: str
-    scores: Mapping[str, Score]  # by the score's name; a score that was not measured may be missing
+    scores: Mapping[str, Score]  # by name, as far as measured; none: the run is only shown, as the driver may be
     report: Path | None = None  # the run's own page, which is linked relative to the benchmark's
     strip: Rgb | None = None  # uint8 [H,W,3]: a few frames in a row, as `miniatures.film_strip` makes it
 
@@ -386,26 +393,35 @@ def benchmark_page(path: Path, title: str, groups: Mapping[str, Sequence[Run]], 
 
 
 def _summary(runs: Sequence[Run]) -> str:
-    methods = list(dict.fromkeys(run.method for run in runs))
-    heads = "".join(f'<th scope="col" class="number">{escape(method)}</th>' for method in methods)
+    methods = list(dict.fromkeys(run.method for run in runs if run.scores))
     names = dict.fromkeys(name for run in runs for name in run.scores)
-    rows = "".join(_summary_row(name, methods, runs) for name in names)
-    return (
-        '<p class="soft">Means over the pairs for which all methods were measured; the best of a row is marked.</p>'
-        '<div class="card scroll"><table><thead><tr><th scope="col">Score</th>'
-        f'{heads}<th scope="col" class="number">Pairs</th></tr></thead><tbody>{rows}</tbody></table></div>'
-    )
+
+    def table(parts: bool) -> str:
+        rows = "".join(_summary_row(name, methods, runs) for name in names if is_part(name, names) == parts)
+        heads = "".join(f'<th scope="col" class="number">{escape(method)}</th>' for method in methods)
+        return rows and (
+            f'<div class="card scroll"><table><thead><tr><th scope="col">Score</th>{heads}'
+            f'<th scope="col" class="number">Pairs</th></tr></thead><tbody>{rows}</tbody></table></div>'
+        )
+
+    return f"{_SUMMARY_HINT}{table(parts=False)}{_folded(table(parts=True))}"
+
+
+_SUMMARY_HINT = (
+    '<p class="soft">Means over the pairs for which all methods were measured. ↑: higher is better, ↓: lower is '
+    "better, → 1: ideally 1. The best of a row is marked.</p>"
+)
 
 
 def _summary_row(name: str, methods: Sequence[str], runs: Sequence[Run]) -> str:
     score = next(run.scores[name] for run in runs if name in run.scores)
     means, pairs = mean_scores(name, methods, runs)
-    best = min((float(_badness(np.array(mean), score.better)) for mean in means.values()), default=None)
+    badness = {method: float(_badness(np.array(mean), score.better)) for method, mean in means.items()}
 
     def cell(method: str) -> str:
         if method not in means:
             return '<td class="number"></td>'
-        is_best = len(means) > 1 and float(_badness(np.array(means[method]), score.better)) == best
+        is_best = badness[method] == min(badness.values()) < max(badness.values())
         mark = ' best" title="best' if is_best else ""
         return f'<td class="number{mark}">{number(means[method])}</td>'
 
@@ -437,7 +453,7 @@ def _pairs(runs: Sequence[Run], folder: Path) -> str:
         f'<article class="card"><h3>{escape(pair)}</h3>{"".join(_run(run, folder) for run in its)}</article>'
         for pair, its in by_pair.items()
     )
-    return f'<h2>Pairs</h2><div class="runs">{"".join(cards)}</div>'
+    return f'<div class="runs">{"".join(cards)}</div>'
 
 
 def _run(run: Run, folder: Path) -> str:

@@ -102,8 +102,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
 def _print(evaluation: Evaluation, verbose: bool, console: Console) -> None:
     from ..report import is_part, unmeasured
 
-    known = [score for score in evaluation.scores if score.value is not None]
-    shown = [score for score in known if verbose or not is_part(score, evaluation)]
+    known = {score.name: score for score in evaluation.scores if score.value is not None}
+    shown = [score for name, score in known.items() if verbose or not is_part(name, known)]
     frames = evaluation.frames
     console.table(_COLUMNS, [_row(s, frames) for s in shown], [_line(s, frames) for s in shown])
     if folded := len(known) - len(shown):

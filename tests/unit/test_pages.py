@@ -115,6 +115,11 @@ def test_a_film_strip_shows_the_worst_the_median_and_the_best_frame(tmp_path, cl
     assert alts == [f"{clip}, frame {frame}" for frame in moments for clip in clips]
 
 
+def test_a_score_that_never_changes_has_no_worst_frame_to_show(tmp_path, clips):
+    page = report(tmp_path, clips, [score("expression", [1] * FRAMES), score("akd", [1, 1, 1, 2, 1])])
+    assert [text for _, text in page.of("h3")][2:] == ["akd"]  # after the two curves
+
+
 def test_every_picture_and_control_has_a_name(tmp_path, clips):
     page = report(tmp_path, clips, [score("expression", range(FRAMES))])
     assert all(a.get("alt") for a, _ in page.of("img"))
@@ -163,6 +168,20 @@ def test_the_best_method_of_a_row_is_marked(tmp_path):
     runs = [run("a", "x", e=1.0, gain=0.5), run("a", "y", e=3.0, gain=1.2)]
     benchmark_page(tmp_path / "index.html", "All", {"self": runs})
     assert [text for _, text in Page(tmp_path / "index.html").of("td", "best")] == ["1", "1.2"]
+
+
+def test_a_run_without_scores_is_shown_and_not_compared(tmp_path):
+    runs = [run("a", "driver"), run("a", "x", e=1.0), run("a", "y", e=3.0)]
+    benchmark_page(tmp_path / "index.html", "All", {"self": runs})
+    page = Page(tmp_path / "index.html")
+    assert [text for _, text in page.of("th", "number")] == ["x", "y", "Pairs"]
+    assert [text for _, text in page.of("td", "number")] == ["1", "3", "1"]
+    assert len(page.of("img")) == 3
+
+
+def test_where_all_are_alike_none_is_best(tmp_path):
+    benchmark_page(tmp_path / "index.html", "All", {"self": [run("a", "x", e=1.0), run("a", "y", e=1.0)]})
+    assert not Page(tmp_path / "index.html").of("td", "best")
 
 
 def test_every_run_has_its_strip_and_leads_to_its_own_page(tmp_path):
