@@ -166,7 +166,7 @@
 
   function range(values) {
     const known = values.filter((value) => value !== null);
-    const low = Math.min(...known), high = Math.max(...known);
+    const low = known.reduce((a, b) => Math.min(a, b)), high = known.reduce((a, b) => Math.max(a, b));
     const room = high > low ? (high - low) * 0.06 : Math.abs(high) * 0.1 || 1;
     return { low: low - room, high: high + room, least: low, most: high };
   }

@@ -250,3 +250,16 @@ def test_dark_mode_changes_the_background(page):
     set_scheme(page, "dark")
     paper, ink = lightness()
     assert paper < 60 < 200 < ink
+
+
+def test_pictures_make_a_page_without_a_player(browser, tmp_path):
+    for name in ("driver", "output"):
+        write_image(tmp_path / f"{name}.png", quarters(0, 64, 64))
+    clips = {name: tmp_path / f"{name}.png" for name in ("driver", "output")}
+    write_report(tmp_path / "report.html", evaluation([score("expression", [0.5])], 1), clips)
+    browser.get_log("browser")
+    browser.get((tmp_path / "report.html").as_uri())
+    point_at(browser, in_view(browser, ".plot"), 0)
+    assert "frame 0, 0.00 s" in browser.find_element("css selector", ".peek").text
+    assert not browser.find_elements("css selector", "video, .controls")
+    assert browser.get_log("browser") == []
