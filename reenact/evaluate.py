@@ -298,20 +298,22 @@ def _shown(metrics: Sequence[Metric], samples: Iterator[Sample], on_progress: Ca
 
 
 def _samples(sources: Mapping[str, _Source], clips: Mapping[str, Clip], frames: int, notes: _Notes) -> Iterator[Sample]:
-    """The moments that all clips have in common."""
-    output = sources["output"]
-    streams = {role: _endless(source, output, notes) for role, source in sources.items()}
+    """The moments that all clips have in common. A file is read once: what it is twice is one view."""
+    paths = {role: source.path.resolve() for role, source in sources.items()}
+    streams = {paths[role]: _endless(source, sources["output"], notes) for role, source in sources.items()}
+    clips_of = {paths[role]: clip for role, clip in clips.items()}
     for index in range(frames):
-        now = {role: next(stream) for role, stream in streams.items()}
-        seen = {role: View(now[role].rgb, _face(clip, index)) for role, clip in clips.items()}
+        now = {path: next(stream) for path, stream in streams.items()}
+        views = {path: View(now[path].rgb, _face(clip, index)) for path, clip in clips_of.items()}
+        seen = {role: views[paths[role]] for role in clips}
         yield Sample(
             index=index,
-            seconds=now["output"].seconds,
+            seconds=now[paths["output"]].seconds,
             output=seen["output"],
             driver=seen["driver"],
             target=seen.get("target"),
             truth=seen.get("truth"),
-            matte=np.ascontiguousarray(now["matte"].rgb[:, :, 0]) if "matte" in now else None,
+            matte=np.ascontiguousarray(now[paths["matte"]].rgb[:, :, 0]) if "matte" in paths else None,
         )
 
 
@@ -320,7 +322,7 @@ def _endless(source: _Source, output: _Source, notes: _Notes) -> Iterator[Frame]
     frames = source.frames(notes.add)
     if source.still:
         frames = repeat(next(frames))
-    if source.role == "driver" or not _is_size_of(source, output) or source.size == output.size:
+    if not _is_size_of(source, output) or source.size == output.size:
         return frames
     return (replace(frame, rgb=_padded(frame.rgb, output.height, output.width)) for frame in frames)
 

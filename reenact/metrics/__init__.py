@@ -55,7 +55,7 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One moment of all clips."""
+    """One moment of all clips; where two are one file, as driver and truth often are, they are one view too."""
 
     index: int
     seconds: float  # of the output

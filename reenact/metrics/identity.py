@@ -92,10 +92,10 @@ class IdentityMetric:
         """See `metrics.Metric.update`."""
         if sample.target is not None and not self._given["target"]:
             self._target = self._embed(sample.target)
-        output = self._embed(sample.output)
+        output, driver = self._embed(sample.output), self._embed(sample.driver)
+        truth = driver if sample.truth is sample.driver else self._embed(sample.truth) if sample.truth else None
         self._compare("target", sample.target, output, self._target)
-        self._compare("truth", sample.truth, output, self._embed(sample.truth) if sample.truth else None)
-        driver = self._embed(sample.driver)
+        self._compare("truth", sample.truth, output, truth)
         # The same moments count in both.
         both = output is not None and driver is not None
         self._steadiness["output"].add(output if both else None)

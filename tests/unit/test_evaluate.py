@@ -57,6 +57,7 @@ class Recorder:
         self.samples: list[tuple[int, float]] = []
         self.shapes: list[dict[str, tuple[int, ...]]] = []
         self.mattes: list[np.ndarray | None] = []
+        self.one: list[bool] = []  # whether driver and truth are the same object
         self.alive: list[int] = []
         self._frames: list[weakref.ref] = []
 
@@ -72,6 +73,7 @@ class Recorder:
         self.shapes.append({role: view.rgb.shape for role, view in views.items()})
         self.samples.append((sample.index, sample.seconds))
         self.mattes.append(sample.matte)
+        self.one.append(sample.driver is sample.truth)
         self._frames.append(weakref.ref(sample.output.rgb))
         self.alive.append(sum(frame() is not None for frame in self._frames))
 
@@ -165,10 +167,13 @@ def test_frames_do_not_pile_up(make, seen):
     assert max(seen.alive) <= 2
 
 
-def test_a_file_that_is_driver_and_truth_is_followed_once(make, detector):
+def test_a_file_that_is_driver_and_truth_is_followed_and_read_once(make, detector, seen):
     clip = make("d.mp4")
-    evaluate(make("o.mp4"), clip, truth=clip, metrics=[])
+    evaluate(make("o.mp4"), clip, truth=clip)
     assert detector.clips == 2
+    assert seen.one == [True] * 6
+    evaluate(make("o.mp4"), clip, truth=make("t.mp4"))
+    assert seen.one[6:] == [False] * 6
 
 
 def test_progress_is_told_by_stage(make):
