@@ -345,7 +345,7 @@ def _settings(
     sources: Mapping[str, _Source], clips: Mapping[str, Clip], metrics: Sequence[str], device: torch.device
 ) -> dict[str, str]:
     """Everything that the numbers depend on, by name."""
-    versions = {name: version for name in _PACKAGES if (version := _version(name))}
+    versions = {name: version for name in _PACKAGES if (version := version_of(name))}
     files = {role: str(source.path) for role, source in sources.items()}
     sizes = {f"{role} size": source.size for role, source in sources.items()}
     frames = {f"{role} frames": "a picture" if clip.still else str(clip.frames) for role, clip in clips.items()}
@@ -355,7 +355,8 @@ def _settings(
     }  # fmt: skip
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """Of an installed package; None: it is not."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
