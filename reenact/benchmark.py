@@ -373,7 +373,7 @@ def write_page(path: Path, outcomes: Sequence[Outcome], settings: Settings) -> N
     groups = {GROUPS[group]: list(_page_runs(found)) for group, found in in_groups(outcomes).items()}
     length = settings.options.max_frames
     notes = [
-        f"reenact {version_of('reenact')}; methods: {', '.join(settings.methods)}",
+        f"reenact {version_of('reenact') or 'not installed'}; methods: {', '.join(settings.methods)}",
         *([f"The first {length} frames of each driver"] if length else []),
         *(f"{o.pair.name} by {o.method}: {o.error}" for o in outcomes if o.error),
     ]
