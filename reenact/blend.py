@@ -15,10 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import apply, compose, scale_of
+from .align import STEADY
+from .geometry import apply, compose, fit_similarity, scale_of
 from .types import Affine, Floats, Frame, Rgb
 
 Plane = NDArray[np.float32]
+STAY: Affine = np.eye(2, 3)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,12 @@ class Face:
 
     picture: Floats  # [S,S,3], RGB in [0,1]
     points: Floats  # [68,2] in units of the picture
+
+
+def settling(face: Face, base: Face) -> Affine:
+    """The landmark transform: what brings a face's steady points onto those of `base`, in units of the picture."""
+    steady = list(STEADY)
+    return fit_similarity(face.points[steady], base.points[steady])
 
 
 class Blender:
@@ -64,10 +72,10 @@ class Blender:
         self._coarse = _blurred(residual, self.side * self.options.coarse)
         self._fine = residual - self._coarse
 
-    def blend(self, face: Face, index: int, pts: int, seconds: float) -> Frame:
-        """The target with this face in it; the frame's matte says where it differs."""
-        matte = self.mask(face)
-        picture = self._placed(face.picture)
+    def blend(self, face: Face, index: int, pts: int, seconds: float, move: Affine = STAY) -> Frame:
+        """The target with this face in it, moved by `move` (as from `settling`); its matte says where it differs."""
+        matte = self.mask(face, move)
+        picture = self._placed(face.picture, move)
         if self.options.carry:
             change = _blurred(np.abs(picture - self._base).mean(2, keepdims=True), self.side * 0.008)
             stays = np.exp(-((change / self.options.moved) ** 2))[:, :, None]
@@ -82,19 +90,19 @@ class Blender:
         full[self.box] = matte
         return Frame(rgb, index, pts, seconds, full)
 
-    def warped(self, face: Face) -> Rgb:
+    def warped(self, face: Face, move: Affine = STAY) -> Rgb:
         """The generated face where it belongs, on black: uint8 [H,W,3], for a look at the stages."""
         rgb = np.zeros_like(self.target)
-        rgb[self.box] = np.rint(self._placed(face.picture).clip(0, 1) * 255).astype(np.uint8)
+        rgb[self.box] = np.rint(self._placed(face.picture, move).clip(0, 1) * 255).astype(np.uint8)
         return rgb
 
-    def mask(self, face: Face) -> NDArray[np.uint8]:
+    def mask(self, face: Face, move: Affine = STAY) -> NDArray[np.uint8]:
         """uint8 mask over the box: both faces' hulls, grown and feathered.
 
         Both, so that an opening jaw is neither cut nor doubled.
         """
         mask = np.zeros(self._photo.shape[:2], np.uint8)
-        for points in (self.base.points, face.points):
+        for points in (self.base.points, apply(move, face.points)):
             hull = cv2.convexHull(with_forehead(apply(self._to_box, points)).astype(np.float32))
             cv2.fillConvexPoly(mask, np.rint(hull * 16).astype(np.int32), 255, shift=4)
         reach = max(1, round(self.side * self.options.grow))
@@ -102,10 +110,11 @@ class Blender:
         sigma = max(0.5, self.side * self.options.feather)
         return np.asarray(cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), sigma), np.uint8)
 
-    def _placed(self, picture: Floats) -> Plane:
-        """A generated picture brought into the box."""
+    def _placed(self, picture: Floats, move: Affine = STAY) -> Plane:
+        """A generated picture moved and brought into the box."""
         size = len(picture)
-        to_box = compose(self._to_box, np.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size]]))
+        to_unit = np.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size]])
+        to_box = compose(self._to_box, compose(move, to_unit))
         # A face smaller than what was generated must not alias.
         if scale_of(to_box) < 0.7:
             picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), 0.5 / scale_of(to_box)), np.float32)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from . import expression, landmarks, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
-from .blend import Blender, BlendOptions, Face, with_forehead
+from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .devices import choose_device
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets
@@ -33,6 +34,8 @@ from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
 from .video import read_frames
 from .weights import WeightStore, default_root
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -231,20 +234,37 @@ class Run:
         self._show("reconstruction", 0, _as_rgb(base))
         blender = Blender(self.target, self.crop, base, self.options.blend)
         make = self._spliced if self.options.fuse.method == "splice" else self._solved
-        for frame, w in make(probe):
-            face = self._drawn(w, probe)
-            result = blender.blend(face, frame.index, frame.pts, frame.seconds)
-            self._show_stages(frame, face, blender, result)
+        faces = ((frame, self._drawn(w, probe)) for frame, w in make(probe))
+        for frame, face, move in self._settled(faces, base):
+            result = blender.blend(face, frame.index, frame.pts, frame.seconds, move)
+            if self.hooks.picture:
+                self._show_stages(frame, face, blender.warped(face, move), result)
             yield result
             self.hooks.progress("frames", frame.index + 1, len(self.track))
 
-    def _show_stages(self, frame: Frame, face: Face, blender: Blender, result: Frame) -> None:
-        if self.hooks.picture and result.matte is not None:
-            self._show("driver", frame.index, frame.rgb)
-            self._show("fused", frame.index, _as_rgb(face))
-            self._show("warped", frame.index, blender.warped(face))
-            self._show("mask", frame.index, np.repeat(result.matte[:, :, None], 3, 2))
-            self._show("composite", frame.index, result.rgb)
+    def _settled(self, faces: Iterator[tuple[Frame, Face]], base: Face) -> Iterator[tuple[Frame, Face, Affine]]:
+        """Each face and what moves it onto the target's; that, and the landmarks that the mask follows, smoothed."""
+        scenes = self._scenes()
+
+        def place(face: Face) -> Floats:
+            return np.vstack([settling(face, base).T, face.points]).astype(np.float32)  # [3+68,2]
+
+        places = (((frame, face), place(face), int(scenes[frame.index])) for frame, face in faces)
+        for (frame, face), smooth in self._smoothed(places):
+            yield frame, replace(face, points=smooth[3:]), smooth[:3].T.astype(np.float64)
+
+    def _show_stages(self, frame: Frame, face: Face, warped: Rgb, result: Frame) -> None:
+        assert result.matte is not None  # the blender makes one
+        self._show("driver", frame.index, frame.rgb)
+        self._show("fused", frame.index, _as_rgb(face))
+        self._show("warped", frame.index, warped)
+        self._show("mask", frame.index, np.repeat(result.matte[:, :, None], 3, 2))
+        self._show("composite", frame.index, result.rgb)
+
+    def _scenes(self) -> NDArray[np.intp]:
+        """The number of the scene that each frame of the driver belongs to."""
+        starts = [part.start for part in segments(len(self.track), self.track.cuts)]
+        return np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
@@ -312,8 +332,7 @@ class Run:
     def _inverted_driver(self, start: Floats | None) -> Iterator[tuple[Frame, Floats, int]]:
         """Each driver frame, its latent and the number of its scene; `start`: where the first scene's search begins."""
         points, crops = self._driver_crops()
-        parts = segments(len(points), self.track.cuts)
-        scene = np.searchsorted([p.start for p in parts], np.arange(len(points)), side="right") - 1
+        scene = self._scenes()
         before, last = (None, -1) if start is None else (torch.from_numpy(start), 0)
         for frame in self._tracked_frames():
             i = frame.index
@@ -333,10 +352,11 @@ class Run:
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 
-    def _smoothed(self, latents: Iterable[tuple[Frame, Floats, int]]) -> Iterator[tuple[Frame, Floats]]:
+    def _smoothed(self, items: Iterable[tuple[T, Floats, int]]) -> Iterator[tuple[T, Floats]]:
+        """(passenger, value, scene) -> (passenger, the value smoothed in time)."""
         if self.options.smooth > 0:
-            return delay_line(latents)
-        return ((frame, w) for frame, w, _ in latents)
+            return delay_line(items)
+        return ((passenger, value) for passenger, value, _ in items)
 
 
 def _as_rgb(face: Face) -> Rgb:

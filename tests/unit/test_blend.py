@@ -1,11 +1,12 @@
 """The composite: the photo where nothing changed, the generated face where something did, no seam between."""
 
+import cv2
 import numpy as np
 import pytest
 from faces import LOWER_LIP, face, similarity
 
-from reenact.blend import Blender, BlendOptions, Face
-from reenact.geometry import apply, inverse
+from reenact.blend import Blender, BlendOptions, Face, settling
+from reenact.geometry import apply, compose, inverse
 
 CROP = similarity(8, 240, (90, 40))  # the unit square to the photo's pixels
 SHAPE = (330, 400)
@@ -201,3 +202,37 @@ def test_frame_and_matte_are_the_photos_size_and_carry_the_time():
     assert frame.matte.shape == SHAPE
     assert frame.matte.dtype == np.uint8
     assert (frame.index, frame.pts, frame.seconds) == (7, 3003, 0.1001)
+
+
+# --- The landmark transform ---------------------------------------------------------------------
+
+TURN = similarity(8, 0.96, (0.07, -0.04))  # of the picture's unit square
+
+
+def turned(picture, points):
+    """The face that moved by `TURN`, as a generator might draw it."""
+    size = len(picture)
+    to_unit = np.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size]])
+    matrix = compose(inverse(to_unit), compose(TURN, to_unit))
+    moved = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+    return Face(moved, apply(TURN, points).astype(np.float32))
+
+
+def test_a_face_that_moved_as_a_whole_is_moved_back():
+    base = generated(rendered())
+    assert np.allclose(settling(turned(base.picture, base.points), base), inverse(TURN), atol=1e-5)
+
+
+def test_an_opening_mouth_moves_no_face():
+    assert np.allclose(settling(generated(rendered(), mouth=0.08), generated(rendered())), np.eye(2, 3), atol=1e-5)
+
+
+def test_a_face_that_was_drawn_elsewhere_lands_where_the_photos_face_is():
+    base = generated(rendered())
+    elsewhere = turned(base.picture, base.points)
+    blender = Blender(photo(), CROP, base)
+    frame = blender.blend(elsewhere, 0, 0, 0.0, settling(elsewhere, base))
+    at_home = blender.blend(base, 0, 0, 0.0)
+    assert np.abs(frame.rgb.astype(int) - at_home.rgb).max() <= 3
+    assert np.abs(frame.matte.astype(int) - at_home.matte).max() <= 8
+    assert np.abs(blender.blend(elsewhere, 0, 0, 0.0).rgb.astype(int) - at_home.rgb).max() > 20
