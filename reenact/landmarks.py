@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import TypeVar
 
 import cv2
@@ -20,6 +21,7 @@ from .types import FaceTrack, Floats, Landmarks, Rgb
 from .weights import WeightStore
 
 _Real = TypeVar("_Real", bound=np.floating)
+_Item = TypeVar("_Item")
 
 # ---- Detectors ---------------------------------------------------------------------------------------------------
 
@@ -43,6 +45,55 @@ def _fitting(store: WeightStore, device: torch.device) -> str:
     if device.type == "cuda" and plugins.module("detectors", "face-alignment").available(store):
         return "face-alignment"
     return "landmarker"
+
+
+class WithExpressions:
+    """A detector whose faces lack blendshapes and pose, told them by another that looks at the same pictures.
+
+    A face that the other does not see is left out.
+    """
+
+    def __init__(self, detector: Detector, reader: Detector) -> None:
+        """`detector` gives the points and the score, `reader` the blendshapes and the pose."""
+        self._detector, self._reader = detector, reader
+
+    def track(self, frames: Iterable[Rgb]) -> Iterator[list[Landmarks]]:
+        """See `detectors.Detector.track`."""
+        seen, again = _twice(frames)
+        for faces, known in zip(self._detector.track(seen), self._reader.track(again), strict=True):
+            told = ((face, _same_face(face, known)) for face in faces)
+            yield [replace(face, blendshapes=k.blendshapes, pose=k.pose) for face, k in told if k]
+
+
+def _twice(items: Iterable[_Item]) -> tuple[Iterator[_Item], Iterator[_Item]]:
+    """The same stream for two readers, holding what the slower has not had yet; `itertools.tee` holds dozens."""
+    source = iter(items)
+    queues = deque[_Item](), deque[_Item]()
+
+    def reader(queue: deque[_Item]) -> Iterator[_Item]:
+        while True:
+            if not queue:
+                try:
+                    item = next(source)
+                except StopIteration:
+                    return
+                for each in queues:
+                    each.append(item)
+                del item
+            yield queue.popleft()
+
+    return reader(queues[0]), reader(queues[1])
+
+
+def _same_face(face: Landmarks, others: list[Landmarks]) -> Landmarks | None:
+    """The one of `others` that lies where `face` does: nearer than a quarter of its size."""
+    near = min(others, key=lambda other: _distance(face, other), default=None)
+    return near if near and _distance(face, near) < 0.25 * float(np.ptp(face.points, 0).max()) else None
+
+
+def _distance(a: Landmarks, b: Landmarks) -> float:
+    """Between the middles of two faces, in pixels."""
+    return float(np.hypot(*(a.points.mean(0) - b.points.mean(0))))
 
 
 # ---- One picture -------------------------------------------------------------------------------------------------

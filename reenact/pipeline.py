@@ -132,17 +132,12 @@ class Run:
         if not self.still:
             next(iter(read_frames(driver, options.start, options.end, 1)))  # fail on a bad file before the long work
         self.device = choose_device(options.device)
-        # Only the landmarker gives the blendshapes that a solved expression is measured by.
-        solved = options.fuse.method == "expression"
-        wanted = "landmarker" if solved and options.detector == "auto" else options.detector
-        self.detector_name, self.detector = landmarks.choose_detector(wanted, store, self.device)
+        self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")
         self.face = landmarks.find_face(self.target, self.detector, str(target))
-        if solved and self.face.blendshapes is None:
-            raise UsageError(
-                f"--detector {self.detector_name} gives no blendshapes, and --fuse expression needs them; "
-                "use --detector landmarker, or --fuse splice"
-            )
+        if options.fuse.method == "expression" and self.face.blendshapes is None:
+            _, reader = landmarks.choose_detector("landmarker", store, self.device)
+            self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
         self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device)
         self.whitening = Whitening(self.generator)

@@ -12,7 +12,16 @@ import torch
 from reenact import landmarks
 from reenact.errors import NoFaceError, UsageError
 from reenact.images import read_image
-from reenact.landmarks import CutFinder, choose_detector, fill_gaps, fill_missing, find_face, require_face, track_face
+from reenact.landmarks import (
+    CutFinder,
+    WithExpressions,
+    choose_detector,
+    fill_gaps,
+    fill_missing,
+    find_face,
+    require_face,
+    track_face,
+)
 from reenact.types import FaceTrack, Landmarks
 from reenact.weights import WeightStore
 
@@ -47,6 +56,44 @@ def tracked(*script: list[Landmarks], near=None, cut_at: int | None = None) -> F
 
 def middles(track: FaceTrack) -> list[float]:
     return track.points.mean(1)[:, 0].round(3).tolist()
+
+
+# ---- Blendshapes from another
+
+
+def plain(face: Landmarks) -> Landmarks:
+    return Landmarks(face.points, face.score)
+
+
+def informed(faces: list[Landmarks], known: list[Landmarks]) -> list[Landmarks]:
+    return next(iter(WithExpressions(Scripted(faces), Scripted(known)).track([BLANK])))
+
+
+def test_a_face_keeps_its_points_and_gets_the_blendshapes_of_the_one_that_lies_there():
+    left, right = face_at(100, tag=0.2), face_at(400, tag=0.7)
+    found = informed([plain(face_at(105)), plain(face_at(395))], [left, right])
+    assert [f.blendshapes[0] for f in found] == pytest.approx([0.2, 0.7])
+    assert [f.pose[0] for f in found] == pytest.approx([0.2, 0.7])
+    assert np.array_equal(found[0].points, face_at(105).points)
+
+
+def test_a_face_that_the_other_does_not_see_is_left_out():
+    assert informed([plain(face_at(100))], [face_at(400)]) == []
+    assert informed([plain(face_at(100))], []) == []
+
+
+def test_two_detectors_go_through_a_clip_in_step():
+    held = list[weakref.ref]()
+
+    def frames() -> Iterator[np.ndarray]:
+        for _ in range(20):
+            assert sum(ref() is not None for ref in held) <= 4  # each detector's last, and what tee holds
+            frame = BLANK.copy()
+            held.append(weakref.ref(frame))
+            yield frame
+
+    script = [[face_at(100)]] * 20
+    assert len(list(WithExpressions(Scripted(*script), Scripted(*script)).track(frames()))) == 20
 
 
 # ---- One picture
