@@ -43,7 +43,7 @@ _UNITS = (
 )
 
 _HEADLINES = (
-    "expression-r", "expression-gain", "identity-target", "pose-driver", "jitter-ratio",
+    "expression", "expression-r", "expression-gain", "identity-target", "pose-driver", "jitter-ratio",
     "akd", "l1", "l2", "psnr", "ssim-face", "st-lpips-vgg",
 )  # fmt: skip
 _SELF = "Of one person direct transfer pastes the truth's own pixels, so that here it is no measure for the others."
