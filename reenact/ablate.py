@@ -12,8 +12,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -243,8 +245,23 @@ def ablate_steps(
             row.append(replace(cell, scores={"loss": curves[name][n], **cell.scores}))
         rows.append(tuple(row))
     how = f"{recipe.optimiser}, rate {recipe.rate:g}, from {recipe.start}, distance {recipe.distance}"
-    notes = (f"The recipe: {how}.", studio.note())
+    notes = (f"The recipe: {how}.", *_ran_away(curves), studio.note())
     return Figure("steps", tuple(rows), {"loss": "", **_RECONSTRUCTION}, notes, curves)
+
+
+def _ran_away(curves: Mapping[str, Sequence[float]]) -> list[str]:
+    """What is to be said of searches whose loss becomes no number."""
+    known = {name: len(_finite(losses)) for name, losses in curves.items()}
+    return [
+        f"{name}: runs away; from iteration {count} on the loss is no number."
+        for name, count in known.items()
+        if count < len(curves[name])
+    ]
+
+
+def _finite(losses: Sequence[float]) -> tuple[float, ...]:
+    """The losses before the first that is no number."""
+    return tuple(takewhile(math.isfinite, losses))
 
 
 # ---- What they share -----------------------------------------------------------------------------------------------
@@ -362,7 +379,7 @@ def write_figure(folder: Path, figure: Figure) -> list[Path]:
     write_text(paths[".csv"], to_csv(figure))
     if figure.curves:
         curve, numbers = (folder / f"{figure.name}-curve{suffix}" for suffix in (".png", ".csv"))
-        write_image(curve, np.asarray(plot_losses(dict(figure.curves))))
+        write_image(curve, np.asarray(plot_losses({name: _finite(losses) for name, losses in figure.curves.items()})))
         write_text(numbers, _curves_csv(figure))
         return [*paths.values(), curve, numbers]
     return [*paths.values()]
@@ -404,7 +421,7 @@ def _csv(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
 
 
 _GAP, _LINE, _INK, _PAPER = 10, 17, (30, 30, 30), (255, 255, 255)

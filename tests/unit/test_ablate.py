@@ -111,6 +111,16 @@ def test_the_sheet_shows_every_picture_whole_in_its_place():
     assert a[1] == b[1] < found_a[1] == found_b[1]
 
 
+def test_a_curve_that_runs_away_is_drawn_and_written_as_far_as_it_goes(tmp_path):
+    away = (3.0, 2.0, float("inf"), float("nan"), float("nan"))
+    figure = Figure(
+        "steps", FIGURE.rows, FIGURE.units, tuple(ablate._ran_away({"a": away, "b": (3.0, 1.0)})), {"a": away}
+    )
+    assert figure.notes == ("a: runs away; from iteration 2 on the loss is no number.",)
+    write_figure(tmp_path, figure)
+    assert json.loads((tmp_path / "steps.json").read_text())["curves"]["a"] == [3, 2, None, None, None]
+
+
 # ---- The command
 
 
