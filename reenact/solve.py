@@ -33,6 +33,10 @@ class SolveOptions:
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
 
 
+SHARES = (1.0, 0.7, 0.0)
+"""How much of the last frame's answer a frame may begin with: changes that only ever add up wander off, until the
+landmark network sees shut eyes where a person sees none, and find no way back."""
+
 MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
     ((*range(48, 68), 8), 0.06),
     ((*range(36, 42), *range(17, 22)), 0.03),
@@ -97,7 +101,7 @@ class Solver:
         options = self.options
         limit = options.steps if state.steps else options.first
         # The pull of the last frame's goal is over; how steep the way is stays worth knowing.
-        state = State(state.change, torch.zeros_like(state.mean), state.square, state.steps)
+        state = State(self._nearest(goal, state.change), torch.zeros_like(state.mean), state.square, state.steps)
         best, best_loss, best_error = state, float("inf"), float("inf")
         for step in range(limit + 1):
             change = state.change.clone().requires_grad_()
@@ -111,6 +115,13 @@ class Solver:
             (gradient,) = torch.autograd.grad(error + cost, change)
             state = self._stepped(state, gradient, step + 1)
         return best, best_error
+
+    @torch.no_grad()
+    def _nearest(self, goal: Tensor, change: Tensor) -> Tensor:
+        """The last frame's change, or the share of it that is clearly nearer to this goal."""
+        losses = {share: float(torch.stack(self._losses(change * share, goal)).sum()) for share in SHARES}
+        best = min(SHARES, key=lambda share: losses[share])
+        return change * best if losses[best] < 0.9 * losses[1.0] else change
 
     def _losses(self, change: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """D2 as the mean square of the weighted error, and D1."""
