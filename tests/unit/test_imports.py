@@ -12,7 +12,9 @@ PACKAGE = Path(__file__).parents[2] / "reenact"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the roof down. What stands in none of these rows lies below them all.
-ROOF = ("__main__", "cli", "commands", "console", "benchmark", "ablate", "baselines", "trace", "pipeline", "report", "evaluate")
+ROOF = (
+    "__main__", "cli", "commands", "console", "benchmark", "ablate", "baselines", "trace", "pipeline", "report", "evaluate",
+)  # fmt: skip
 
 
 def module_name(file: Path) -> str:
