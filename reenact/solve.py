@@ -33,7 +33,7 @@ class SolveOptions:
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
 
 
-SHARES = (1.0, 0.7, 0.0)
+SHARES = (1.0, 0.8, 0.5, 0.0)
 """How much of the last frame's answer a frame may begin with: changes that only ever add up wander off, until the
 landmark network sees shut eyes where a person sees none, and find no way back."""
 
@@ -118,10 +118,10 @@ class Solver:
 
     @torch.no_grad()
     def _nearest(self, goal: Tensor, change: Tensor) -> Tensor:
-        """The last frame's change, or the share of it that is clearly nearer to this goal."""
+        """The last frame's change, or the share of it that is nearest to this goal."""
         losses = {share: float(torch.stack(self._losses(change * share, goal)).sum()) for share in SHARES}
         best = min(SHARES, key=lambda share: losses[share])
-        return change * best if losses[best] < 0.9 * losses[1.0] else change
+        return change * best
 
     def _losses(self, change: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
         """D2 as the mean square of the weighted error, and D1."""
