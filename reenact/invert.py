@@ -53,7 +53,7 @@ DRIVER = InvertOptions(
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
     steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),
-    distance="conv", convs=(9,), scale=1e-4, pixel_weight=0.0, prior=0.0,
+    distance="conv", convs=(9,), scale=1e-5, pixel_weight=0.0, prior=0.0,
     patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
 
