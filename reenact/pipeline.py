@@ -6,7 +6,7 @@ expresses, which is then smoothed as a whole; the second makes the frames, one a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ from .geometry import apply, inverse
 from .images import is_image, read_image, to_tensor
 from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
-from .smooth import delay_line, segments, zero_phase
+from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
 from .video import read_frames
@@ -262,15 +262,21 @@ class Run:
         return np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
-        """Each frame and the latent that shows its expression: equation 2 of the paper."""
+        """Each frame and the latent that shows its expression: equation 2 of the paper; smoothed in time."""
+        for frame, w in self._smoothed(self._solutions(probe), SHORT_LINE):
+            yield frame, torch.from_numpy(w).to(self.device)
+
+    def _solutions(self, probe: expression.Probe) -> Iterator[tuple[Frame, Floats, int]]:
+        """Each frame, the latent that was solved for, and the number of its scene."""
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve)
         goals = self._goals(solver.rest)
-        starts = {part.start for part in segments(len(goals), self.track.cuts)}
+        scenes, last = self._scenes(), -1
         for frame in self._tracked_frames():
-            if frame.index in starts:
-                state = solver.begin()
+            scene = int(scenes[frame.index])
+            if scene != last:
+                state, last = solver.begin(), scene
             state, _ = solver.solve(goals[frame.index], state)
-            yield frame, solver.latent(state.change)
+            yield frame, solver.latent(state.change).cpu().numpy(), scene
 
     def _tracked_frames(self) -> Iterator[Frame]:
         """The driver's frames again; no more than the first pass saw."""
@@ -347,10 +353,12 @@ class Run:
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 
-    def _smoothed(self, items: Iterable[tuple[T, Floats, int]]) -> Iterator[tuple[T, Floats]]:
+    def _smoothed(
+        self, items: Iterable[tuple[T, Floats, int]], weights: Sequence[float] = DELAY_LINE
+    ) -> Iterator[tuple[T, Floats]]:
         """(passenger, value, scene) -> (passenger, the value smoothed in time)."""
         if self.options.smooth > 0:
-            return delay_line(items)
+            return delay_line(items, weights)
         return ((passenger, value) for passenger, value, _ in items)
 
 
