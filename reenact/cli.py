@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .video import MatteWriter, VideoWriter
 
     _Group = argparse._ArgumentGroup
+    _Run = Callable[[argparse.Namespace, Console], None]
 
 T = TypeVar("T")
 W = TypeVar("W", "MatteWriter", "VideoWriter")
@@ -56,14 +57,9 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit status: 0, 1 (failure), 2 (usage) or 130 (Ctrl-C)."""
     words = list(sys.argv[1:] if argv is None else argv)
-    parser, run = _reenact_parser(), _reenact
-    if words[:1] == ["weights"]:
-        parser, run, words = _weights_parser(), _weights, words[1:]
-    elif words and words[0] in plugins.names("commands"):
-        command = plugins.module("commands", words[0])
-        parser, run, words = _command_parser(words[0], command), command.run, words[1:]
     console = Console()
     try:
+        parser, run, words = _command(words)
         args = parser.parse_args(words)
         console = Console(args.quiet, args.verbose)
         with console:
@@ -75,6 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.stopped("stopped")
         return INTERRUPTED
+
+
+def _command(words: list[str]) -> tuple[argparse.ArgumentParser, _Run, list[str]]:
+    """How the words are read, what is run, and the words without the subcommand's."""
+    if words[:1] == ["weights"]:
+        return _weights_parser(), _weights, words[1:]
+    if words and words[0] in plugins.names("commands"):
+        module = plugins.module("commands", words[0])
+        return _command_parser(words[0], module), module.run, words[1:]
+    return _reenact_parser(), _reenact, words
 
 
 # --- Words --------------------------------------------------------------------------------------

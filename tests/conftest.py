@@ -1,6 +1,11 @@
+import signal
+
 import pytest
 
 from reenact.weights import WeightStore, default_root
+
+# A shell's background job starts with Ctrl-C ignored, and so do its children: the tests that send it want it heard.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -129,8 +129,8 @@ def test_the_readmes_commands_are_commands():
     lines = [line.partition("#")[0].split()[1:] for line in README.splitlines() if line.startswith("    reenact ")]
     assert len(lines) > 8
     for words in lines:
-        parser = cli._weights_parser() if words[0] == "weights" else cli._reenact_parser()
-        parser.parse_args(words[1:] if words[0] == "weights" else words)
+        parser, _, rest = cli._command(words)
+        parser.parse_args(rest)
 
 
 def test_the_readmes_python_is_python(target, driver, tmp_path, fake, monkeypatch, capsys):
