@@ -100,6 +100,9 @@ def invert(
         weight: [1,1,S,S], where the picture counts (the face), or None for everywhere.
         on_step: told of each step's loss.
         whitening: the generator's, where a caller has it; making it anew for every frame costs an eigendecomposition.
+
+    Returns:
+        the best that was found; where the search `ran_away`, the best before.
     """
     whitening = whitening or Whitening(generator)
     w = _start(generator, options) if start is None else start.to(picture.device)
@@ -132,6 +135,8 @@ def invert(
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             value = loss.item()
             losses.append(value)
+            if not math.isfinite(value):  # run away: no step leads back
+                return Inversion(Latent(best_w.float().cpu().numpy(), generator.name), tuple(losses))
             if on_step:
                 on_step(len(losses), value, now.detach())
             waited = 0 if value < best * (1 - options.tolerance) else waited + 1

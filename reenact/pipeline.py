@@ -200,9 +200,15 @@ class Run:
             self.generator, self.vgg, to_tensor(cut.rgb, self.device), self.options.target,
             on_step=lambda step, loss, w: self.hooks.progress("invert", step, total), whitening=self.whitening,
         )  # fmt: skip
-        self.hooks.losses("target", found.losses)
+        self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
         return found
+
+    def _heed(self, name: str, found: Inversion) -> None:
+        """Tell of a search, and warn of one that ended in no number."""
+        self.hooks.losses(name, found.losses)
+        if found.ran_away:
+            self.hooks.warn(f"finding {name}: the search ran away at step {found.steps}; the best before is used")
 
     # ---- the frames
 
@@ -349,7 +355,7 @@ class Run:
         weight = None if options.distance == "conv" else face_weight(points, crop, cut.rgb.shape[0]).to(self.device)
         picture = to_tensor(cut.rgb, self.device)
         found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
-        self.hooks.losses(f"driver {frame.index}", found.losses)
+        self._heed(f"driver {frame.index}", found)
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 

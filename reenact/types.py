@@ -6,6 +6,7 @@ affine matrices are 2x3 and act on column vectors [x, y, 1].
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from pathlib import Path
@@ -144,6 +145,11 @@ class Inversion(_Printed):
     def steps(self) -> int:
         """How many steps the search took."""
         return len(self.losses)
+
+    @property
+    def ran_away(self) -> bool:
+        """Whether its steps were too long, so that the loss became no number and the search ended there."""
+        return bool(self.losses) and not math.isfinite(self.losses[-1])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -182,3 +182,12 @@ def test_colouring_undoes_whitening(generator, truth):
     assert whitening.colour(whitening.white(truth)) == pytest.approx(truth, abs=1e-4)
     slots = whitening.white(truth)[[2, 4]]
     assert whitening.colour(slots) == pytest.approx(truth[[2, 4]], abs=1e-4)
+
+
+def test_a_search_that_runs_away_ends_there_with_the_best_before_and_says_so(generator, network, picture):
+    far = replace(PAPER, steps=50, rate=1e3, sizes=((SIZE, 1.0),))
+    found = invert(generator, network, picture, far)
+    assert found.ran_away
+    assert found.steps < 50
+    assert np.isfinite(found.latent.w).all()
+    assert not invert(generator, network, picture, BRIEF).ran_away
