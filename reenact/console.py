@@ -25,6 +25,7 @@ PLAIN_INTERVAL = 5.0
 _STAGES = {
     "track": ("following the driver", "frames"),
     "invert": ("finding the target", "steps"),
+    "solve": ("learning the expressions", "steps"),
     "frames": ("making frames", "frames"),
     **{f"track {role}": (f"following the {role}", "frames") for role in ("output", "driver", "target", "truth")},
     "measure": ("measuring", "frames"),

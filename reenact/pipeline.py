@@ -6,7 +6,7 @@ expresses, which is then smoothed as a whole; the second makes the frames, one a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +29,7 @@ from .geometry import apply, inverse
 from .images import is_image, read_image, to_tensor
 from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
-from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
+from .smooth import DELAY_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
 from .video import read_frames
@@ -70,12 +70,14 @@ PRESETS: dict[str, Options] = {
         smooth=0.0,
     ),
     "quality": Options(
-        target=replace(TARGET, steps=120), solve=SolveOptions(steps=24, first=80), driver=replace(DRIVER, steps=16)
+        target=replace(TARGET, steps=120),
+        solve=SolveOptions(keys=48, sweeps=((16, 0.06), (16, 0.04))),
+        driver=replace(DRIVER, steps=16),
     ),
     "balanced": Options(),
     "fast": Options(
         target=replace(TARGET, steps=40, sizes=((128, 0.6), (256, 0.4))),
-        solve=SolveOptions(steps=3, first=24),
+        solve=SolveOptions(keys=12, sweeps=((8, 0.06), (8, 0.04))),
         driver=replace(DRIVER, steps=3),
         size=256,
     ),
@@ -84,7 +86,7 @@ PRESETS: dict[str, Options] = {
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may want to hear of. Stages: 'track', 'invert', 'frames'."""
+    """What a caller may want to hear of. Stages: 'track', 'invert', 'solve', 'frames'."""
 
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -268,21 +270,12 @@ class Run:
         return np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
-        """Each frame and the latent that shows its expression: equation 2 of the paper; smoothed in time."""
-        for frame, w in self._smoothed(self._solutions(probe), SHORT_LINE):
-            yield frame, torch.from_numpy(w).to(self.device)
-
-    def _solutions(self, probe: expression.Probe) -> Iterator[tuple[Frame, Floats, int]]:
-        """Each frame, the latent that was solved for, and the number of its scene."""
+        """Each frame and the latent that shows its expression: equation 2 of the paper."""
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve)
         goals = self._goals(solver.rest)
-        scenes, last = self._scenes(), -1
+        response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         for frame in self._tracked_frames():
-            scene = int(scenes[frame.index])
-            if scene != last:
-                state, last = solver.begin(), scene
-            state, _ = solver.solve(goals[frame.index], state)
-            yield frame, solver.latent(state.change).cpu().numpy(), scene
+            yield frame, solver.latent(response(goals[frame.index]))
 
     def _tracked_frames(self) -> Iterator[Frame]:
         """The driver's frames again; no more than the first pass saw."""
@@ -359,12 +352,10 @@ class Run:
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 
-    def _smoothed(
-        self, items: Iterable[tuple[T, Floats, int]], weights: Sequence[float] = DELAY_LINE
-    ) -> Iterator[tuple[T, Floats]]:
+    def _smoothed(self, items: Iterable[tuple[T, Floats, int]]) -> Iterator[tuple[T, Floats]]:
         """(passenger, value, scene) -> (passenger, the value smoothed in time)."""
         if self.options.smooth > 0:
-            return delay_line(items, weights)
+            return delay_line(items, DELAY_LINE)
         return ((passenger, value) for passenger, value, _ in items)
 
 

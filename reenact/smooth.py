@@ -15,8 +15,6 @@ T = TypeVar("T")
 
 DELAY_LINE = (0.25, 0.75, 1.0, 0.75, 0.25)
 """Weights over five frames, centred: what published video editing in W+ uses."""
-SHORT_LINE = (0.5, 1.0, 0.5)
-"""Weights for latents solved for goals that are smooth already: lids shut for three frames shut all the way."""
 
 
 def segments(length: int, cuts: Sequence[int]) -> list[slice]:

@@ -1,14 +1,15 @@
-"""Expression-aware fusion: the paper's equation 2, s0 = argmin D1(g(s), I1) + D2(g(s), I2), solved frame by frame.
+"""Expression-aware fusion: the paper's equation 2, s0 = argmin D1(g(s), I1) + D2(g(s), I2), solved for key expressions.
 
 D2 is a distance between expressions (expression.py). D1 is the change of the picture outside mouth, eyes and brows
 and of where the steady points of the face lie. Only the expression slots move, in coordinates whitened by W's own
-distribution, so that a step of one length is as likely a change of a face whatever its direction, and each frame
-begins at the last one's answer.
+distribution, so that a step of one length is as likely a change of a face whatever its direction. What a clip's other
+frames need lies between the keys (response.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -17,6 +18,10 @@ from .align import STEADY
 from .expression import WEIGHTS, Probe, limited, measure
 from .generators import Generator
 from .invert import Whitening
+from .response import Response, ResponseOptions
+
+OnStep = Callable[[int, int], None]
+"""Called with (steps taken, steps in all)."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +29,16 @@ class SolveOptions:
     """How to solve for the expression."""
 
     size: int = 128  # of the pictures that are measured
-    steps: int = 10  # a frame, at most
-    first: int = 40  # steps where there is no frame before, at most
-    rate: float = 0.06  # in W's own spread
-    tolerance: float = 0.02  # ends when the expression's rms error is below
+    keys: int = 24  # expressions of a clip that are solved for, at most
+    sweeps: tuple[tuple[int, float], ...] = (
+        (12, 0.06),
+        (12, 0.04),
+    )  # over all keys: steps each, rate in W's own spread
     ridge: float = 0.015  # on the mean square of the change
     hold: float = 5.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
+    response: ResponseOptions = field(default_factory=ResponseOptions)
 
-
-SHARES = (1.0, 0.8, 0.5, 0.0)
-"""How much of the last frame's answer a frame may begin with: changes that only ever add up wander off, until the
-landmark network sees shut eyes where a person sees none, and find no way back."""
 
 MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
     ((*range(48, 68), 8), 0.06),
@@ -43,16 +46,6 @@ MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
     ((*range(42, 48), *range(22, 27)), 0.03),
 )
 """Landmarks of the parts that expressions move, and how far around them the picture may change."""
-
-
-@dataclass(frozen=True, eq=False)
-class State:
-    """What one frame hands to the next: the change of the expression slots, and Adam's memory of the slope."""
-
-    change: Tensor  # [S,512], whitened
-    mean: Tensor  # [S,512], of the gradient
-    square: Tensor  # [S,512], of its square
-    steps: int
 
 
 class Solver:
@@ -83,67 +76,54 @@ class Solver:
             self._steady = points[:, list(STEADY)]
             self._still = self._still_parts(points[0])
 
-    def begin(self) -> State:
-        """The state before the first frame: nothing changed."""
-        zero = torch.zeros_like(self._start)
-        return State(zero, zero, zero, 0)
-
     def latent(self, change: Tensor) -> Tensor:
         """A whitened change of the expression slots [S,512] -> W+ [L,512]."""
         return self.w.index_copy(0, self._index, self._whitening.colour(self._start + change))
 
-    def solve(self, goal: Tensor, state: State) -> tuple[State, float]:
-        """Bring the face to the expression `goal` [M] from the frame before's state.
+    def respond(self, goals: Tensor, on_step: OnStep | None = None) -> Response:
+        """Learn how the face shows the expressions [T,M] of a clip.
 
-        Returns:
-            the new state, and the weighted rms error of the expression that is left.
+        Each key begins where those before it let expect; the second sweep, where all others do, so that one key's
+        chance answer does not outweigh its neighbours.
         """
-        options = self.options
-        limit = options.steps if state.steps else options.first
-        # The pull of the last frame's goal is over; how steep the way is stays worth knowing.
-        state = State(self._nearest(goal, state.change), torch.zeros_like(state.mean), state.square, state.steps)
-        best, best_loss, best_error = state, float("inf"), float("inf")
-        for step in range(limit + 1):
-            change = state.change.clone().requires_grad_()
-            error, cost = self._losses(change, goal)
-            loss = (error + cost).item()
-            # The start itself is no answer unless it is near: a frame that stays behind holds the next one back.
-            if loss < best_loss or step == 1:
-                best, best_loss, best_error = state, loss, error.item() ** 0.5
-            if step == limit or best_error < options.tolerance:
-                break
-            (gradient,) = torch.autograd.grad(error + cost, change)
-            state = self._stepped(state, gradient, step + 1)
-        return best, best_error
+        response = Response(self.rest, goals, self.options.response)
+        # A clip that never leaves the rest still has a frame to show.
+        keys = response.spread(goals, self.options.keys) or [0]
+        total, taken = sum(steps for steps, _ in self.options.sweeps) * len(keys), 0
+        descent = Descent()
+        for steps, rate in self.options.sweeps:
+            descent.rate = rate
+            for order, goal in enumerate(goals[keys]):
+                known = order < len(response)
+                start = response(goal) if len(response) else torch.zeros_like(self._start)
+                response.learn(goal, self.improved(start, goal, steps, descent), order if known else None)
+                taken += steps
+                if on_step:
+                    on_step(taken, total)
+        return response
 
-    @torch.no_grad()
-    def _nearest(self, goal: Tensor, change: Tensor) -> Tensor:
-        """The last frame's change, or the share of it that is nearest to this goal."""
-        losses = {share: float(torch.stack(self._losses(change * share, goal)).sum()) for share in SHARES}
-        best = min(SHARES, key=lambda share: losses[share])
-        return change * best
+    def improved(self, change: Tensor, goal: Tensor, steps: int, descent: Descent) -> Tensor:
+        """The best change [S,512] for an expression [M] within so many steps from `change`."""
+        best, best_loss = change, float("inf")
+        descent.begin(change)
+        for step in range(steps + 1):
+            place = descent.place.clone().requires_grad_()
+            loss = self.loss(place, goal)
+            if loss.item() < best_loss:
+                best, best_loss = descent.place, loss.item()
+            if step < steps:
+                descent.step(torch.autograd.grad(loss, place)[0])
+        return best
 
-    def _losses(self, change: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
-        """D2 as the mean square of the weighted error, and D1."""
+    def loss(self, change: Tensor, goal: Tensor) -> Tensor:
+        """Equation 2 for a change [S,512] and an expression [M], and a ridge that keeps to probable faces."""
         picture = self.generator.synthesize(self.latent(change)[None], self.options.size)
         points, blendshapes = self.probe.points(picture)
         gap = (limited(measure(points, blendshapes)[0]) - goal) * self._weights
         outside = ((picture - self._base).square() * self._still).mean()
         shift = (points[:, list(STEADY)] - self._steady).square().mean()
         o = self.options
-        return gap.square().mean(), o.hold * outside + o.steady * shift + o.ridge * change.square().mean()
-
-    def _stepped(self, state: State, gradient: Tensor, step: int) -> State:
-        """One step of Adam (Kingma & Ba, 2015) with a short memory, whose second moment is shared by a slot.
-
-        Shared, because in whitened coordinates no number of a slot is special, and what a step then follows is
-        the gradient itself, not its signs.
-        """
-        steps = state.steps + 1
-        mean = 0.7 * state.mean + 0.3 * gradient
-        square = 0.9 * state.square + 0.1 * gradient.square().mean(1, keepdim=True)
-        size = self.options.rate / ((square / (1 - 0.9**steps)).sqrt() + 1e-8)
-        return State(state.change - size * mean / (1 - 0.7**step), mean, square, steps)
+        return gap.square().mean() + o.hold * outside + o.steady * shift + o.ridge * change.square().mean()
 
     def _still_parts(self, points: Tensor) -> Tensor:
         """[1,1,S,S]: 0 over mouth, eyes and brows, 1 elsewhere, soft between."""
@@ -156,3 +136,29 @@ class Solver:
             distance = ((axis[None] - centre[0]) / extent[0]) ** 2 + ((axis[:, None] - centre[1]) / extent[1]) ** 2
             moving = torch.maximum(moving, torch.sigmoid((1 - distance) * 6))
         return (1 - moving)[None, None]
+
+
+class Descent:
+    """Adam (Kingma & Ba, 2015) with a short memory, whose second moment is shared by a slot.
+
+    Shared, because in whitened coordinates no number of a slot is special, and what a step then follows is the
+    gradient itself, not its signs. How steep the way is it remembers from one beginning to the next.
+    """
+
+    rate: float = 0.06  # the length of a step, rms
+
+    def __init__(self) -> None:
+        self._square: Tensor | float = 0.0  # [S,1]
+        self._steps = 0
+
+    def begin(self, place: Tensor) -> None:
+        """Start anew from `place` [S,512]."""
+        self.place, self._mean, self._since = place, torch.zeros_like(place), 0
+
+    def step(self, gradient: Tensor) -> None:
+        """Move `place` against the gradient [S,512]."""
+        self._steps, self._since = self._steps + 1, self._since + 1
+        self._mean = 0.7 * self._mean + 0.3 * gradient
+        self._square = 0.9 * self._square + 0.1 * gradient.square().mean(1, keepdim=True)
+        size = self.rate / ((self._square / (1 - 0.9**self._steps)).sqrt() + 1e-8)
+        self.place = self.place - size * self._mean / (1 - 0.7**self._since)

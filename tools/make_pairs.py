@@ -51,7 +51,7 @@ RATE, CRF = 25, 8
 PEOPLE = ((25, 27), (76, 150), (17, 158), (88, 152), (93, 87), (46, 135), (105, 153), (133, 100))
 
 # Shorter steps than in a reenactment, and all but the moving parts held twice as firmly: hair and pose may move too.
-OPTIONS = SolveOptions(steps=20, first=40, rate=0.045, ridge=0.015, hold=10.0, steady=600.0)
+OPTIONS = SolveOptions(sweeps=((20, 0.045), (20, 0.03)), hold=10.0, steady=600.0)
 FINEST = 64  # pixels: slots beyond draw texture and colour; let loose they tint the skin and hold back the brows
 
 # ---- The track ---------------------------------------------------------------------------------------------------
@@ -177,13 +177,12 @@ def perform(studio: Studio, seed: int, track: Tensor, size: int, light: Light | 
     with torch.no_grad():
         probe = Probe(studio.nets, generator.synthesize(w[None], OPTIONS.size))
     solver = Solver(generator, probe, w, slots_of(generator), OPTIONS)
-    state = solver.begin()
-    for index, goal in enumerate(goals_of(track, solver.rest)):
-        started, error = time.perf_counter(), 0.0
-        if index:  # the first frame is the rest itself
-            state, error = solver.solve(goal, state)
-        yield draw(generator, solver.latent(state.change), size, light)
-        say(f"  seed {seed}, frame {index}: error {error:.3f}, {time.perf_counter() - started:.1f} s")
+    goals = goals_of(track, solver.rest)
+    started = time.perf_counter()
+    response = solver.respond(goals)
+    say(f"  seed {seed}: {len(response)} expressions in {time.perf_counter() - started:.0f} s")
+    for goal in goals:
+        yield draw(generator, solver.latent(response(goal)), size, light)
 
 
 def draw(generator: MobileGenerator, w: Tensor, size: int, light: Light | None) -> Rgb:

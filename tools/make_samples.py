@@ -85,15 +85,15 @@ def perform(generator: MobileGenerator, nets: FaceLandmarkerNets, w: Tensor) -> 
     """The frames of a person who goes through `SCORE`."""
     with torch.no_grad():
         probe = Probe(nets, generator.synthesize(w[None], SIZE))
-    options = SolveOptions(steps=20, ridge=0.008)
+    options = SolveOptions(keys=FRAMES, sweeps=((20, 0.06), (12, 0.04)), ridge=0.008)
     solver = Solver(generator, probe, w, generator.expression_layers, options)
-    state, frames = solver.begin(), []
-    for index in range(FRAMES):
-        state, error = solver.solve(goal_at(index / RATE, solver.rest), state)
+    goals = torch.stack([goal_at(index / RATE, solver.rest) for index in range(FRAMES)])
+    response = solver.respond(goals, lambda done, total: print(f"step {done} of {total}", end="\r", flush=True))
+    frames = []
+    for goal in goals:
         with torch.no_grad():
-            picture = generator.synthesize(solver.latent(state.change)[None], 1024)
+            picture = generator.synthesize(solver.latent(response(goal))[None], 1024)
         frames.append(to_rgb(torch.nn.functional.avg_pool2d(picture[0], 2)))
-        print(f"frame {index}: error {error:.3f}", flush=True)
     return frames
 
 

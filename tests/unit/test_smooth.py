@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reenact.smooth import DELAY_LINE, SHORT_LINE, causal, delay_line, segments, zero_phase
+from reenact.smooth import DELAY_LINE, causal, delay_line, segments, zero_phase
 
 
 def noise(*shape, seed=0):
@@ -150,10 +150,3 @@ def test_only_two_frames_are_held_back():
 
 def test_an_empty_stream_stays_empty():
     assert list(delay_line([])) == []
-
-
-def test_a_blink_of_three_frames_reaches_its_depth_at_its_own_time():
-    lids = np.float32([0, 0, 0, 1, 1, 1, 0, 0, 0])
-    smooth = np.ravel([value for _, value in delay_line([(i, lids[i : i + 1], 0) for i in range(9)], SHORT_LINE)])
-    assert smooth.argmax() == 4
-    assert smooth[4] == 1
