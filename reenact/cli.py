@@ -166,6 +166,8 @@ def _add_look(group: _Group) -> None:
     )
     strength = "how much of the driver's expression: 1 is all of it"
     _add(group, "--strength", "fuse.strength", "X", _number, strength)
+    regions = "what follows the driver: some of mouth, eyes, brows, each with its strength if you like: mouth=1.2,eyes"
+    _add(group, "--regions", "fuse.regions", "LIST", str, regions)
     motion = "relative: what changes in the driver's face since the anchor frame; absolute: that face as it is"
     _add(group, "--motion", "fuse.motion", "HOW", str, motion)
     anchor = "the driver's frame, counted from 0, that looks as TARGET does (default: the most alike)"
@@ -294,7 +296,7 @@ def _options(args: argparse.Namespace) -> Options:
     Raises:
         UsageError: no preset, generator, detector, fusion or motion of that name, or times that don't fit.
     """
-    from .fuse import FUSIONS, MOTIONS
+    from .fuse import FUSIONS, MOTIONS, parse_regions
     from .pipeline import PRESETS
 
     options = PRESETS[_one_of("--preset", args.preset, PRESETS)]
@@ -306,6 +308,7 @@ def _options(args: argparse.Namespace) -> Options:
     _one_of("--detector", options.detector, ["auto", *plugins.names("detectors")])
     _one_of("--fuse", options.fuse.method, FUSIONS)
     _one_of("--motion", options.fuse.motion, MOTIONS)
+    parse_regions(options.fuse.regions)
     if options.end is not None and options.end <= (options.start or 0.0):
         raise UsageError(f"--end {options.end:g} s: must be later than --start, {options.start or 0.0:g} s")
     return options

@@ -7,6 +7,8 @@ distance between the eyes, so that turning and nodding, which shorten both alike
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,11 @@ WEIGHTS = torch.tensor([1.0] * len(USED) + [_DISTANCE_WEIGHTS.get(name, 2.0) for
 def region_of(name: str) -> str:
     """'mouth', 'eyes' or 'brows': where a number of the measure belongs."""
     return next(region for region, starts in REGIONS.items() if name.startswith(starts))
+
+
+def by_region(shares: Mapping[str, float]) -> Tensor:
+    """A share for each region -> one for each number of the measure [M]."""
+    return torch.tensor([shares[region_of(name)] for name in NAMES])
 
 
 def measure(points: Tensor, blendshapes: Tensor) -> Tensor:
@@ -91,14 +98,14 @@ def _upright(points: Tensor) -> Tensor:
     return points @ turn.mT
 
 
-def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: float = 1.0) -> Tensor:
+def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: Tensor | float = 1.0) -> Tensor:
     """What the target should show: its own expression and the driver's change since the anchor frame.
 
     Args:
         seen: the driver's expressions [T,M].
         anchor: that of its anchor frame [M]; None: the driver's expression itself, whatever the target's own is.
         rest: the target's own [M].
-        strength: 1 is all of the change.
+        strength: 1 is all of the change; or one for each number of the measure [M].
     """
     return limited(rest) + strength * (limited(seen) - limited(rest if anchor is None else anchor))
 

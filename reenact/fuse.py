@@ -6,6 +6,7 @@ and 5, counted from 1, from the driver. Here `from_driver` is 1 where a slot com
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import UsageError
+from .expression import REGIONS
 from .generators import Generator
 from .types import Floats
 
@@ -28,6 +30,7 @@ class FuseOptions:
     layers: str = ""  # slots from 0, as "2,4,7-9", or "paper", "expression"; empty: what suits the method
     motion: str = "relative"  # to an anchor frame, or "absolute"
     strength: float = 1.0
+    regions: str = "all"  # which parts of the face follow, as "mouth,eyes" or "mouth=1.2,eyes"; not with "splice"
 
 
 def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
@@ -54,6 +57,28 @@ def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
         live = ", ".join(map(str, generator.live_layers))
         raise UsageError(f"--layers {text!r}: those slots of {generator.name} change nothing; the live ones are {live}")
     return tuple(sorted(slots - set(dead)))
+
+
+def parse_regions(text: str) -> dict[str, float]:
+    """Region -> its share of the strength, from a list of regions with or without one ("mouth=1.2,eyes"); others: 0.
+
+    Raises:
+        UsageError: no such region, or a share that is no number.
+    """
+    shares = dict.fromkeys(REGIONS, 0.0)
+    for part in text.split(","):
+        name, _, number = (word.strip() for word in part.partition("="))
+        if name not in (*REGIONS, "all"):
+            known = ", ".join((*REGIONS, "all"))
+            raise UsageError(f"--regions {text!r}: {name!r} is no region; write some of: {known}, as in mouth=1.2,eyes")
+        try:
+            share = float(number or 1)
+        except ValueError:
+            share = math.nan
+        if not math.isfinite(share):
+            raise UsageError(f"--regions {text!r}: {number!r} is not a number")
+        shares |= dict.fromkeys(REGIONS if name == "all" else [name], share)
+    return shares
 
 
 def from_driver(layers: tuple[int, ...], num_layers: int) -> NDArray[np.float32]:

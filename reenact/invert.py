@@ -47,9 +47,7 @@ class InvertOptions:
 
 
 TARGET = InvertOptions()
-DRIVER = InvertOptions(
-    steps=8, rate=0.02, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8
-)
+DRIVER = InvertOptions(steps=8, rate=0.02, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8)
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
     steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),

@@ -23,7 +23,7 @@ from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .devices import choose_device
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets
-from .fuse import FuseOptions, from_driver, parse_layers, splice
+from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .generators import Generator
 from .geometry import apply, inverse
 from .images import is_image, read_image, to_tensor
@@ -144,6 +144,7 @@ class Run:
         self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device)
         self.whitening = Whitening(self.generator)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
+        self.strength = self._strength().to(self.device)
         self.size = self._checked_size()
         self.vgg = load_vgg(store, self.device, self._vgg_dtype())
         self.nets = FaceLandmarkerNets.load(store.path("face_landmarker.task")).to(self.device)
@@ -155,6 +156,13 @@ class Run:
 
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"
+
+    def _strength(self) -> Tensor:
+        """How much of the driver's change each number of the expression takes [M]."""
+        fuse = self.options.fuse
+        if fuse.method == "splice" and fuse.regions != FuseOptions().regions:
+            raise UsageError(f"--regions {fuse.regions}: layers hold all of a face; --fuse expression parts it")
+        return fuse.strength * expression.by_region(parse_regions(fuse.regions))
 
     def _vgg_dtype(self) -> torch.dtype:
         # The paper's recipe is followed in full precision; elsewhere half the bits are as good and twice as fast.
@@ -287,7 +295,7 @@ class Run:
         """The expressions [T,M] that the target should show."""
         seen = self._seen()
         anchor = None if self._absolute() else seen[self._anchor(seen, rest)]
-        return expression.goals(seen, anchor, rest, self.options.fuse.strength)
+        return expression.goals(seen, anchor, rest, self.strength)
 
     def _seen(self) -> Tensor:
         """The driver's expressions [T,M], smoothed."""

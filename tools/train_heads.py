@@ -244,8 +244,11 @@ def main() -> None:
             print(json.dumps(report), flush=True)
             torch.save(
                 {
-                    "heads": heads.state_dict(), "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(), "spent": spent, "step": step,
+                    "heads": heads.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "spent": spent,
+                    "step": step,
                 },
                 checkpoint,
             )

@@ -223,6 +223,13 @@ def test_layers_that_the_generator_lacks(layers, faces, target, tmp_path, capsys
     assert_one_error(capsys, "--layers", layers)
 
 
+@pytest.mark.parametrize("options", [["--regions", "nose"], ["--regions", "mouth", *SPLICE]])
+def test_regions_that_cannot_be_are_refused(options, faces, tmp_path, target, capsys):
+    driver = faces.clip(tmp_path / "driver.mp4", frames=2)
+    assert run(target, driver, "-o", tmp_path / "out.mp4", *options) == 2
+    assert_one_error(capsys, "--regions", options[1])
+
+
 def test_a_size_that_the_generator_cannot_make(faces, target, tmp_path, capsys):
     driver = faces.clip(tmp_path / "driver.mp4", frames=2)
     assert run(target, driver, "-o", tmp_path / "out.mp4", *SPLICE, "--size", 300) == 2

@@ -346,6 +346,7 @@ GIVEN = {
     "--max-frames 3": ("max_frames", 3),
     "--fuse splice": ("fuse.method", "splice"),
     "--layers expression": ("fuse.layers", "expression"),
+    "--regions mouth=1.2,eyes": ("fuse.regions", "mouth=1.2,eyes"),
     "--motion absolute": ("fuse.motion", "absolute"),
     "--strength 0.5": ("fuse.strength", 0.5),
     "--anchor-frame 0": ("anchor", 0),

@@ -7,7 +7,19 @@ import torch.nn.functional as F
 from faces import LOWER_LIP, face, similarity
 from PIL import Image
 
-from reenact.expression import NAMES, WEIGHTS, Probe, distance, goals, measure, of_landmarks, of_track, region_of
+from reenact.expression import (
+    NAMES,
+    WEIGHTS,
+    Probe,
+    by_region,
+    distance,
+    goals,
+    limited,
+    measure,
+    of_landmarks,
+    of_track,
+    region_of,
+)
 from reenact.face_landmarker import BLENDSHAPES, FaceLandmarkerNets
 from reenact.geometry import apply
 from reenact.images import to_tensor
@@ -127,6 +139,19 @@ def test_every_number_belongs_somewhere():
 )
 def test_regions_are_what_they_are_called(name, region):
     assert region_of(name) == region
+
+
+def test_a_share_for_each_region_is_one_for_each_of_its_numbers():
+    given = {"mouth": 0.5, "eyes": 0.0, "brows": 2.0}
+    assert by_region(given).tolist() == [given[region_of(name)] for name in NAMES]
+
+
+def test_a_region_without_strength_stays_at_rest():
+    rest, anchor, seen = expressed(0), expressed(1), expressed(2)
+    goal = goals(seen[None], anchor, rest, by_region({"mouth": 1.0, "eyes": 0.0, "brows": 0.0}))[0]
+    eyes = torch.tensor([region_of(name) != "mouth" for name in NAMES])
+    assert torch.equal(goal[eyes], limited(rest)[eyes])
+    assert torch.equal(goal[~eyes], goals(seen[None], anchor, rest)[0][~eyes])
 
 
 # --- Goals --------------------------------------------------------------------------------------

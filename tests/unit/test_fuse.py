@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reenact.errors import UsageError
-from reenact.fuse import from_driver, parse_layers, splice
+from reenact.fuse import from_driver, parse_layers, parse_regions, splice
 
 TOY = SimpleNamespace(
     name="toy", num_layers=10, live_layers=(0, 1, 2, 4, 5, 7, 8), paper_layers=(2, 4), expression_layers=(1, 2, 4, 5)
@@ -112,3 +112,32 @@ def test_strength_scales_the_change(anchor):
 def test_the_inputs_are_left_alone():
     splice(TARGET, DRIVER, CHOSEN, ANCHOR, 0.5)
     assert np.array_equal(TARGET, latent(0))
+
+
+# --- Regions ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "mouth", "eyes", "brows"),
+    [
+        ("all", 1, 1, 1),
+        ("mouth", 1, 0, 0),
+        ("eyes,brows", 0, 1, 1),
+        ("mouth=1.2, eyes", 1.2, 1, 0),
+        ("all=0.5,mouth=-1", -1, 0.5, 0.5),
+    ],
+)
+def test_regions_and_their_shares(text, mouth, eyes, brows):
+    assert parse_regions(text) == {"mouth": mouth, "eyes": eyes, "brows": brows}
+
+
+@pytest.mark.parametrize("text", ["", "nose", "mouth,,eyes", "mouth eyes"])
+def test_a_region_that_is_none_is_refused_with_those_there_are(text):
+    with pytest.raises(UsageError, match="eyes, brows, mouth"):
+        parse_regions(text)
+
+
+@pytest.mark.parametrize("text", ["mouth=wide", "eyes=nan", "all=inf"])
+def test_a_share_that_is_no_number_is_refused(text):
+    with pytest.raises(UsageError, match="not a number"):
+        parse_regions(text)
