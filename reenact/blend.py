@@ -30,7 +30,7 @@ class BlendOptions:
     feather: float = 0.03  # sigma of the mask's edge
     grow: float = 0.035  # how far the mask reaches beyond the landmarks
     coarse: float = 0.03  # sigma that parts the residual's colour and light from its detail
-    moved: float = 0.06  # change of colour (of 1) at which the detail is down to 1/e
+    moved: float = 0.03  # change of colour (of 1) at which the detail is down to 1/e
     carry: bool = True  # the residual; False: colour-matched paste, as in the paper
 
 

@@ -185,8 +185,12 @@ def _start(generator: Generator, options: InvertOptions) -> Tensor:
 def _stages(generator: Generator, options: InvertOptions) -> Iterator[tuple[int, int]]:
     """(picture size, steps), each size one that the generator can make."""
     for size, share in options.sizes:
-        near = min(generator.sizes, key=lambda s: (abs(math.log2(s / size)), s))
-        yield near, max(1, round(options.steps * share))
+        yield nearest_size(generator, size), max(1, round(options.steps * share))
+
+
+def nearest_size(generator: Generator, size: int) -> int:
+    """The size of picture, of those that the generator can make, that is nearest to `size`."""
+    return min(generator.sizes, key=lambda s: (abs(math.log2(s / size)), s))
 
 
 def _at(weight: Tensor | None, size: int) -> Tensor | None:

@@ -71,13 +71,13 @@ PRESETS: dict[str, Options] = {
     ),
     "quality": Options(
         target=replace(TARGET, steps=120),
-        solve=SolveOptions(keys=48, sweeps=((16, 0.06), (16, 0.04))),
+        solve=SolveOptions(keys=48, sweeps=((16, 0.05, 128), (12, 0.025, 256), (12, 0.015, 256))),
         driver=replace(DRIVER, steps=16),
     ),
     "balanced": Options(),
     "fast": Options(
         target=replace(TARGET, steps=40, sizes=((128, 0.6), (256, 0.4))),
-        solve=SolveOptions(keys=12, sweeps=((8, 0.06), (8, 0.04))),
+        solve=SolveOptions(keys=12, sweeps=((10, 0.05, 128), (4, 0.02, 256))),
         driver=replace(DRIVER, steps=3),
         size=256,
     ),

@@ -24,7 +24,7 @@ class ResponseOptions:
 
     length: float = 0.5  # how far from a key its neighbourhood reaches
     line: float = 0.3  # how much of the response is linear, against the rest of it
-    noise: float = 0.05  # how little a single key is trusted, as a variance against the rest's
+    noise: float = 0.03  # how little a single key is trusted, as a variance against the rest's
     apart: float = 0.02  # expressions nearer than this (a weighted rms error, not in units of the clip) are one
 
 

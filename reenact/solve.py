@@ -17,7 +17,7 @@ from torch import Tensor
 from .align import STEADY
 from .expression import WEIGHTS, Probe, limited, measure
 from .generators import Generator
-from .invert import Whitening
+from .invert import Whitening, nearest_size
 from .response import Response, ResponseOptions
 
 OnStep = Callable[[int, int], None]
@@ -28,14 +28,11 @@ OnStep = Callable[[int, int], None]
 class SolveOptions:
     """How to solve for the expression."""
 
-    size: int = 128  # of the pictures that are measured
     keys: int = 24  # expressions of a clip that are solved for, at most
-    sweeps: tuple[tuple[int, float], ...] = (
-        (12, 0.06),
-        (12, 0.04),
-    )  # over all keys: steps each, rate in W's own spread
-    ridge: float = 0.015  # on the mean square of the change
-    hold: float = 5.0  # on the picture's change outside the moving parts
+    # Over all keys: steps each, their rate in W's own spread, and the size of the pictures that are measured.
+    sweeps: tuple[tuple[int, float, int], ...] = ((12, 0.05, 128), (12, 0.02, 256))
+    ridge: float = 0.008  # on the mean square of the change
+    hold: float = 2.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
     response: ResponseOptions = field(default_factory=ResponseOptions)
 
@@ -69,12 +66,16 @@ class Solver:
         self._start = self._whitening.white(w)[list(slots)]  # [S,512]
         self._index = torch.tensor(slots, device=w.device)
         self._weights = WEIGHTS.to(w.device)
-        with torch.no_grad():
-            self._base = generator.synthesize(w[None], self.options.size)
-            points, blendshapes = probe.points(self._base)
-            self.rest = measure(points, blendshapes)[0]  # the expression [M] of the reconstruction
-            self._steady = points[:, list(STEADY)]
-            self._still = self._still_parts(points[0])
+        self.rest = self._seen(generator.sizes[-1]).expression  # [M], of the reconstruction
+        self._references = {size: self._seen(nearest_size(generator, size)) for _, _, size in self.options.sweeps}
+
+    @torch.no_grad()
+    def _seen(self, size: int) -> _Reference:
+        """The target's reconstruction through the generator's exit of that size."""
+        picture = self.generator.synthesize(self.w[None], size)
+        points, blendshapes = self.probe.points(picture)
+        expression = measure(points, blendshapes)[0]
+        return _Reference(picture, points[:, list(STEADY)], still_parts(points[0], size), expression)
 
     def latent(self, change: Tensor) -> Tensor:
         """A whitened change of the expression slots [S,512] -> W+ [L,512]."""
@@ -89,53 +90,65 @@ class Solver:
         response = Response(self.rest, goals, self.options.response)
         # A clip that never leaves the rest still has a frame to show.
         keys = response.spread(goals, self.options.keys) or [0]
-        total, taken = sum(steps for steps, _ in self.options.sweeps) * len(keys), 0
+        total, taken = sum(steps for steps, _, _ in self.options.sweeps) * len(keys), 0
         descent = Descent()
-        for steps, rate in self.options.sweeps:
+        for steps, rate, size in self.options.sweeps:
             descent.rate = rate
             for order, goal in enumerate(goals[keys]):
                 known = order < len(response)
                 start = response(goal) if len(response) else torch.zeros_like(self._start)
-                response.learn(goal, self.improved(start, goal, steps, descent), order if known else None)
+                response.learn(goal, self.improved(start, goal, size, steps, descent), order if known else None)
                 taken += steps
                 if on_step:
                     on_step(taken, total)
         return response
 
-    def improved(self, change: Tensor, goal: Tensor, steps: int, descent: Descent) -> Tensor:
-        """The best change [S,512] for an expression [M] within so many steps from `change`."""
+    def improved(self, change: Tensor, goal: Tensor, size: int, steps: int, descent: Descent) -> Tensor:
+        """The best change [S,512] for an expression [M] within so many steps from `change`, by pictures of `size`."""
         best, best_loss = change, float("inf")
         descent.begin(change)
         for step in range(steps + 1):
             place = descent.place.clone().requires_grad_()
-            loss = self.loss(place, goal)
+            loss = self.loss(place, goal, size)
             if loss.item() < best_loss:
                 best, best_loss = descent.place, loss.item()
             if step < steps:
                 descent.step(torch.autograd.grad(loss, place)[0])
         return best
 
-    def loss(self, change: Tensor, goal: Tensor) -> Tensor:
+    def loss(self, change: Tensor, goal: Tensor, size: int) -> Tensor:
         """Equation 2 for a change [S,512] and an expression [M], and a ridge that keeps to probable faces."""
-        picture = self.generator.synthesize(self.latent(change)[None], self.options.size)
+        o, reference = self.options, self._references[size]
+        picture = self.generator.synthesize(self.latent(change)[None], reference.picture.shape[-1])
         points, blendshapes = self.probe.points(picture)
-        gap = (limited(measure(points, blendshapes)[0]) - goal) * self._weights
-        outside = ((picture - self._base).square() * self._still).mean()
-        shift = (points[:, list(STEADY)] - self._steady).square().mean()
-        o = self.options
+        # An early exit draws the face at rest a little otherwise than the whole network; that is no expression.
+        change_seen = limited(measure(points, blendshapes)[0]) - limited(reference.expression)
+        gap = (change_seen - (goal - limited(self.rest))) * self._weights
+        outside = ((picture - reference.picture).square() * reference.still).mean()
+        shift = (points[:, list(STEADY)] - reference.steady).square().mean()
         return gap.square().mean() + o.hold * outside + o.steady * shift + o.ridge * change.square().mean()
 
-    def _still_parts(self, points: Tensor) -> Tensor:
-        """[1,1,S,S]: 0 over mouth, eyes and brows, 1 elsewhere, soft between."""
-        size = self.options.size
-        axis = (torch.arange(size, device=points.device) + 0.5) / size
-        moving = torch.zeros(size, size, device=points.device)
-        for part, reach in MOVING:
-            centre = points[list(part)].mean(0)
-            extent = (points[list(part)] - centre).abs().amax(0) + reach
-            distance = ((axis[None] - centre[0]) / extent[0]) ** 2 + ((axis[:, None] - centre[1]) / extent[1]) ** 2
-            moving = torch.maximum(moving, torch.sigmoid((1 - distance) * 6))
-        return (1 - moving)[None, None]
+
+@dataclass(frozen=True, eq=False)
+class _Reference:
+    """The target at rest, in one size of picture."""
+
+    picture: Tensor  # [1,3,S,S]
+    steady: Tensor  # [1,N,2], the steady points, in units of the picture
+    still: Tensor  # [1,1,S,S], 1 where nothing should move
+    expression: Tensor  # [M]
+
+
+def still_parts(points: Tensor, size: int) -> Tensor:
+    """[1,1,S,S]: 0 over mouth, eyes and brows of a face with points [68,2] in units of the picture, 1 elsewhere."""
+    axis = (torch.arange(size, device=points.device) + 0.5) / size
+    moving = torch.zeros(size, size, device=points.device)
+    for part, reach in MOVING:
+        centre = points[list(part)].mean(0)
+        extent = (points[list(part)] - centre).abs().amax(0) + reach
+        distance = ((axis[None] - centre[0]) / extent[0]) ** 2 + ((axis[:, None] - centre[1]) / extent[1]) ** 2
+        moving = torch.maximum(moving, torch.sigmoid((1 - distance) * 6))
+    return (1 - moving)[None, None]
 
 
 class Descent:

@@ -51,7 +51,7 @@ RATE, CRF = 25, 8
 PEOPLE = ((25, 27), (76, 150), (17, 158), (88, 152), (93, 87), (46, 135), (105, 153), (133, 100))
 
 # Shorter steps than in a reenactment, and all but the moving parts held twice as firmly: hair and pose may move too.
-OPTIONS = SolveOptions(sweeps=((20, 0.045), (20, 0.03)), hold=10.0, steady=600.0)
+OPTIONS = SolveOptions(keys=12, sweeps=((16, 0.045, 128), (16, 0.02, 256)), hold=4.0, steady=600.0)
 FINEST = 64  # pixels: slots beyond draw texture and colour; let loose they tint the skin and hold back the brows
 
 # ---- The track ---------------------------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def perform(studio: Studio, seed: int, track: Tensor, size: int, light: Light | 
     """The frames [size,size,3] of a person who goes through the track."""
     generator, w = studio.generator, person(studio.generator, seed)
     with torch.no_grad():
-        probe = Probe(studio.nets, generator.synthesize(w[None], OPTIONS.size))
+        probe = Probe(studio.nets, generator.synthesize(w[None], 256))
     solver = Solver(generator, probe, w, slots_of(generator), OPTIONS)
     goals = goals_of(track, solver.rest)
     started = time.perf_counter()

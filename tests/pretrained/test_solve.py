@@ -81,22 +81,22 @@ def test_a_face_that_comes_to_rest_is_the_face_it_was(solver, goals, response):
 
 def test_the_keys_are_told_step_by_step_and_the_rest_is_none_of_them(solver, goals):
     told = []
-    solver.options = replace(solver.options, sweeps=((1, 0.06), (1, 0.03)))
+    solver.options = replace(solver.options, sweeps=((1, 0.06, 128), (1, 0.03, 128)))
     brief = solver.respond(goals, lambda done, total: told.append((done, total)))
     assert len(brief) == 2
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_the_same_clip_again_gives_the_same_answer(solver, goals):
-    solver.options = replace(solver.options, sweeps=((2, 0.06),))
+    solver.options = replace(solver.options, sweeps=((2, 0.06, 128),))
     first, second = (solver.respond(goals)(goals[1]) for _ in range(2))
     assert torch.equal(first, second)
 
 
 def test_a_step_never_leaves_a_worse_face(solver, goal):
     still = torch.zeros(len(solver.slots), 512)
-    found = solver.improved(still, goal, 2, wild := Descent())
+    found = solver.improved(still, goal, 128, 2, wild := Descent())
     wild.rate = 100.0
-    again = solver.improved(found, goal, 2, wild)
+    again = solver.improved(found, goal, 128, 2, wild)
     with torch.no_grad():
-        assert solver.loss(again, goal) <= solver.loss(found, goal) <= solver.loss(still, goal)
+        assert solver.loss(again, goal, 128) <= solver.loss(found, goal, 128) <= solver.loss(still, goal, 128)
