@@ -180,7 +180,9 @@ def _add_look(group: _Group) -> None:
     layers = "slots of the latent that may change: 2,4,7-9, or paper, or expression (default: what suits --fuse)"
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
     _add(group, "--steps", "target.steps", "N", _whole(1), "steps at most to find TARGET in the generator")
-    driver_steps = "the same for each frame of DRIVER, where --fuse is splice"
+    keys = "expressions of DRIVER to solve for at most, the others lie between; more follow closer and take longer"
+    _add(group, "--keys", "solve.keys", "N", _whole(1), keys)
+    driver_steps = "steps at most to find each frame of DRIVER, where --fuse is splice"
     _add(group, "--driver-steps", "driver.steps", "N", _whole(1), driver_steps)
 
 

@@ -42,8 +42,8 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
         **{"lips open": 0.5, "jaw": 0.4, "corner left": 0.12, "corner right": 0.12},
     },
     "brows": {
-        **{"browInnerUp": 0.9, "browOuterUpLeft": 0.85, "browOuterUpRight": 0.85, "browDownLeft": 0.0},
-        **{"browDownRight": 0.0, "brow left": 0.16, "brow right": 0.16},
+        **{"browInnerUp": 0.75, "browOuterUpLeft": 0.7, "browOuterUpRight": 0.7, "browDownLeft": 0.0},
+        **{"browDownRight": 0.0, "brow left": 0.12, "brow right": 0.12},
     },
     "blink": {
         **{"eyeBlinkLeft": 0.8, "eyeBlinkRight": 0.8, "eyeSquintLeft": 0.5, "eyeSquintRight": 0.5},
@@ -85,7 +85,7 @@ def perform(generator: MobileGenerator, nets: FaceLandmarkerNets, w: Tensor) -> 
     """The frames of a person who goes through `SCORE`."""
     with torch.no_grad():
         probe = Probe(nets, generator.synthesize(w[None], SIZE))
-    options = SolveOptions(keys=32, sweeps=((20, 0.05, 128), (20, 0.02, 256)))
+    options = SolveOptions(keys=24, sweeps=((16, 0.05, 128), (16, 0.02, 256)))
     solver = Solver(generator, probe, w, generator.expression_layers, options)
     goals = torch.stack([goal_at(index / RATE, solver.rest) for index in range(FRAMES)])
     response = solver.respond(goals, lambda done, total: print(f"step {done} of {total}", end="\r", flush=True))

@@ -352,6 +352,7 @@ GIVEN = {
     "--anchor-frame 0": ("anchor", 0),
     "--size 128": ("size", 128),
     "--steps 3": ("target.steps", 3),
+    "--keys 5": ("solve.keys", 5),
     "--driver-steps 2": ("driver.steps", 2),
     "--smooth 0": ("smooth", 0.0),
 }
