@@ -110,9 +110,10 @@ def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: Tensor | 
     return limited(rest) + strength * (limited(seen) - limited(rest if anchor is None else anchor))
 
 
-def distance(a: Tensor, b: Tensor) -> Tensor:
-    """How different expressions look: [...,M] and [M] -> [...]."""
-    return ((limited(a) - limited(b)) * WEIGHTS.to(a.device)).abs().sum(-1)
+def distance(a: Tensor, b: Tensor, strength: Tensor | None = None) -> Tensor:
+    """How different expressions look: [...,M] and [M] -> [...]; numbers without `strength` [M] do not count."""
+    weights = WEIGHTS if strength is None or not strength.any() else WEIGHTS * (strength != 0)
+    return ((limited(a) - limited(b)) * weights.to(a.device)).abs().sum(-1)
 
 
 def of_landmarks(face: Landmarks) -> Tensor:

@@ -62,17 +62,19 @@ def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
 def parse_regions(text: str) -> dict[str, float]:
     """Region -> its share of the strength, from a list of regions with or without one ("mouth=1.2,eyes"); others: 0.
 
+    The last word on a region counts: "all=0.5,mouth".
+
     Raises:
         UsageError: no such region, or a share that is no number.
     """
     shares = dict.fromkeys(REGIONS, 0.0)
     for part in text.split(","):
-        name, _, number = (word.strip() for word in part.partition("="))
+        name, given, number = (word.strip() for word in part.partition("="))
         if name not in (*REGIONS, "all"):
             known = ", ".join((*REGIONS, "all"))
             raise UsageError(f"--regions {text!r}: {name!r} is no region; write some of: {known}, as in mouth=1.2,eyes")
         try:
-            share = float(number or 1)
+            share = float(number) if given else 1.0
         except ValueError:
             share = math.nan
         if not math.isfinite(share):

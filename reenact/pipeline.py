@@ -29,7 +29,7 @@ from .geometry import apply, inverse
 from .images import is_image, read_image, to_tensor
 from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
-from .smooth import DELAY_LINE, delay_line, segments, zero_phase
+from .smooth import delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
 from .video import read_frames
@@ -51,7 +51,7 @@ class Options:
     fuse: FuseOptions = field(default_factory=FuseOptions)
     solve: SolveOptions = field(default_factory=SolveOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
-    smooth: float = 0.7  # sigma in frames, of expressions and latents in time; 0: none
+    smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     anchor: int | None = None  # the driver's frame that relative motion starts from; None: chosen
     size: int | None = None  # of generated pictures; None: the generator's own
     start: float | None = None  # seconds
@@ -129,6 +129,7 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.hooks, self.driver = options, hooks, driver
         self._said: set[str] = set()
+        self.strength = self._strength()
         self.target = read_image(target)
         self.still = is_image(driver)
         if not self.still:
@@ -144,7 +145,6 @@ class Run:
         self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device)
         self.whitening = Whitening(self.generator)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
-        self.strength = self._strength().to(self.device)
         self.size = self._checked_size()
         self.vgg = load_vgg(store, self.device, self._vgg_dtype())
         self.nets = FaceLandmarkerNets.load(store.path("face_landmarker.task")).to(self.device)
@@ -218,7 +218,8 @@ class Run:
         """Tell of a search, and warn of one that ended in no number."""
         self.hooks.losses(name, found.losses)
         if found.ran_away:
-            self.hooks.warn(f"finding {name}: the search ran away at step {found.steps}; the best before is used")
+            who = "the target" if name == "target" else "frames of the driver"
+            self._warn_once(f"finding {who}: a search ran away; the best before is used")
 
     # ---- the frames
 
@@ -279,7 +280,7 @@ class Run:
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
-        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve)
+        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size)
         goals = self._goals(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         for frame in self._tracked_frames():
@@ -295,7 +296,7 @@ class Run:
         """The expressions [T,M] that the target should show."""
         seen = self._seen()
         anchor = None if self._absolute() else seen[self._anchor(seen, rest)]
-        return expression.goals(seen, anchor, rest, self.strength)
+        return expression.goals(seen, anchor, rest, self.strength.to(self.device))
 
     def _seen(self) -> Tensor:
         """The driver's expressions [T,M], smoothed."""
@@ -311,7 +312,7 @@ class Run:
         asked = self.options.anchor
         if asked is not None and asked >= len(seen):
             raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {len(seen) - 1}")
-        anchor = int(expression.distance(seen, rest).argmin()) if asked is None else asked
+        anchor = int(expression.distance(seen, rest, self.strength).argmin()) if asked is None else asked
         self.hooks.note(f"anchor frame: {anchor}")
         return anchor
 
@@ -363,7 +364,7 @@ class Run:
     def _smoothed(self, items: Iterable[tuple[T, Floats, int]]) -> Iterator[tuple[T, Floats]]:
         """(passenger, value, scene) -> (passenger, the value smoothed in time)."""
         if self.options.smooth > 0:
-            return delay_line(items, DELAY_LINE)
+            return delay_line(items)
         return ((passenger, value) for passenger, value, _ in items)
 
 

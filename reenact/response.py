@@ -22,26 +22,37 @@ from .expression import WEIGHTS, limited
 class ResponseOptions:
     """What is assumed of a response. Lengths are in units of the clip's rms expression."""
 
-    length: float = 0.5  # how far from a key its neighbourhood reaches
+    length: float = 0.5  # how far from a key its neighbourhood reaches, at most 0.75 of the clip's own variation
     line: float = 0.3  # how much of the response is linear, against the rest of it
     noise: float = 0.03  # how little a single key is trusted, as a variance against the rest's
     apart: float = 0.02  # expressions nearer than this (a weighted rms error, not in units of the clip) are one
 
 
+NEGLIGIBLE = 1e-6
+"""A weighted rms error that is none."""
+
+
 class Response:
     """Expressions [M] -> changes of the latent [S,512]; nothing changes at rest."""
 
-    def __init__(self, rest: Tensor, goals: Tensor, options: ResponseOptions | None = None) -> None:
-        """Nothing is known yet.
+    def __init__(self, rest: Tensor, goals: Tensor, still: Tensor, options: ResponseOptions | None = None) -> None:
+        """Nothing is known yet, and everything is answered by no change.
 
         Args:
             rest: the face's own expression [M].
             goals: the expressions [T,M] that will be asked for: what is far and what is near.
+            still: the change [S,512] that is none.
             options: what is assumed.
         """
         self.options = options or ResponseOptions()
         self._rest, self._weights = limited(rest), WEIGHTS.to(rest) / len(WEIGHTS) ** 0.5
-        self._scale = float(self._placed(goals).square().sum(1).mean().sqrt().clamp(min=1e-6))
+        places = self._placed(goals)
+        self._scale = max(_rms(places), NEGLIGIBLE)
+        # A driver that frowns throughout is far from the target's rest; its blinks are as small as ever.
+        variation = _rms(places - places.mean(0))
+        reach = min(self._scale, 1.5 * variation) if variation > NEGLIGIBLE else self._scale
+        self._reach = self.options.length * reach
+        self._still = still
         self._places: list[Tensor] = []
         self._changes: list[Tensor] = []
 
@@ -55,7 +66,8 @@ class Response:
         """
         places, chosen = self._placed(goals), list[int]()
         gaps = places.norm(dim=1)
-        while len(chosen) < count and float(gaps.max()) > self.options.apart:
+        # However little a clip moves, the one expression that moves most is learnt.
+        while len(chosen) < count and float(gaps.max()) > (self.options.apart if chosen else NEGLIGIBLE):
             chosen.append(int(gaps.argmax()))
             gaps = torch.minimum(gaps, (places - places[chosen[-1]]).norm(dim=1))
         return chosen
@@ -69,23 +81,20 @@ class Response:
             self._places[key], self._changes[key] = self._placed(goal), change
 
     def __call__(self, goal: Tensor) -> Tensor:
-        """The change [S,512] for an expression [M].
-
-        Raises:
-            ValueError: nothing has been learnt.
-        """
+        """The change [S,512] for an expression [M]."""
         if not self._places:
-            raise ValueError("nothing has been learnt")
+            return self._still
         known = torch.stack(self._places)
         spread = self._kernel(known, known) + self.options.noise * torch.eye(len(known)).to(known)
         near = self._kernel(self._placed(goal)[None], known)[0]
-        shares: Tensor = torch.linalg.solve(spread, near)  # [K]
+        shares: Tensor = torch.linalg.solve(spread, near).to(self._still)  # [K]
         return (shares[:, None, None] * torch.stack(self._changes)).sum(0)
 
     def _placed(self, expressions: Tensor) -> Tensor:
         """[...,M] -> where they lie, seen from the rest; a unit of length is a weighted rms error of 1."""
         placed: Tensor = (limited(expressions) - self._rest) * self._weights
-        return placed
+        # A few numbers, whose kernel may be near to singular: not worth a GPU, and worth every bit.
+        return placed.double().cpu()
 
     def _kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """How alike the changes at [N,M] and [K,M] are expected to be, given that nothing changes at rest."""
@@ -94,5 +103,10 @@ class Response:
 
     def _free_kernel(self, a: Tensor, b: Tensor) -> Tensor:
         """1 where they are the same and at rest."""
-        near = torch.exp(-0.5 * (torch.cdist(a, b) / (self.options.length * self._scale)).square())
+        near = torch.exp(-0.5 * (torch.cdist(a, b) / self._reach).square())
         return near + self.options.line * (a @ b.T) / self._scale**2
+
+
+def _rms(places: Tensor) -> float:
+    """Of lengths [N,M]."""
+    return float(places.square().sum(1).mean().sqrt())

@@ -49,7 +49,13 @@ class Solver:
     """Finds, for one target, the latents that show given expressions."""
 
     def __init__(
-        self, generator: Generator, probe: Probe, w: Tensor, slots: tuple[int, ...], options: SolveOptions | None = None
+        self,
+        generator: Generator,
+        probe: Probe,
+        w: Tensor,
+        slots: tuple[int, ...],
+        options: SolveOptions | None = None,
+        drawn: int | None = None,
     ) -> None:
         """Measure the target as it is.
 
@@ -59,15 +65,18 @@ class Solver:
             w: the target's latent [L,512].
             slots: the ones that may move.
             options: how.
+            drawn: the size that pictures will be drawn in, which needs no looking closer; None: the generator's own.
         """
         self.options = options or SolveOptions()
-        self.generator, self.probe, self.w, self.slots = generator, probe, w, slots
+        self.generator, self.probe, self.w = generator, probe, w
+        drawn = drawn or generator.sizes[-1]
         self._whitening = Whitening(generator)
         self._start = self._whitening.white(w)[list(slots)]  # [S,512]
         self._index = torch.tensor(slots, device=w.device)
         self._weights = WEIGHTS.to(w.device)
-        self.rest = self._seen(generator.sizes[-1]).expression  # [M], of the reconstruction
-        self._references = {size: self._seen(nearest_size(generator, size)) for _, _, size in self.options.sweeps}
+        self.rest = self._seen(drawn).expression  # [M], of the reconstruction
+        sizes = {size for _, _, size in self.options.sweeps}
+        self._references = {size: self._seen(nearest_size(generator, min(size, drawn))) for size in sizes}
 
     @torch.no_grad()
     def _seen(self, size: int) -> _Reference:
@@ -84,36 +93,38 @@ class Solver:
     def respond(self, goals: Tensor, on_step: OnStep | None = None) -> Response:
         """Learn how the face shows the expressions [T,M] of a clip.
 
-        Each key begins where those before it let expect; the second sweep, where all others do, so that one key's
+        Each key begins where those before it let expect; in later sweeps, where all of them do, so that one key's
         chance answer does not outweigh its neighbours.
         """
-        response = Response(self.rest, goals, self.options.response)
-        # A clip that never leaves the rest still has a frame to show.
-        keys = response.spread(goals, self.options.keys) or [0]
+        response = Response(self.rest, goals, torch.zeros_like(self._start), self.options.response)
+        keys = response.spread(goals, self.options.keys)
         total, taken = sum(steps for steps, _, _ in self.options.sweeps) * len(keys), 0
         descent = Descent()
         for steps, rate, size in self.options.sweeps:
-            descent.rate = rate
             for order, goal in enumerate(goals[keys]):
-                known = order < len(response)
-                start = response(goal) if len(response) else torch.zeros_like(self._start)
-                response.learn(goal, self.improved(start, goal, size, steps, descent), order if known else None)
+                descent.begin(response(goal), rate)
+                change = self.improved(descent, goal, steps, size)
+                response.learn(goal, change, order if order < len(response) else None)
                 taken += steps
                 if on_step:
                     on_step(taken, total)
         return response
 
-    def improved(self, change: Tensor, goal: Tensor, size: int, steps: int, descent: Descent) -> Tensor:
-        """The best change [S,512] for an expression [M] within so many steps from `change`, by pictures of `size`."""
-        best, best_loss = change, float("inf")
-        descent.begin(change)
+    def improved(self, descent: Descent, goal: Tensor, steps: int, size: int) -> Tensor:
+        """The best change [S,512] for an expression [M] within so many steps of a descent, by pictures of `size`."""
+        best, best_loss = descent.place, float("inf")
         for step in range(steps + 1):
             place = descent.place.clone().requires_grad_()
             loss = self.loss(place, goal, size)
-            if loss.item() < best_loss:
-                best, best_loss = descent.place, loss.item()
-            if step < steps:
-                descent.step(torch.autograd.grad(loss, place)[0])
+            value = loss.item()
+            if value < best_loss:
+                best, best_loss = descent.place, value
+            if step == steps:
+                break
+            (gradient,) = torch.autograd.grad(loss, place)
+            if not torch.isfinite(gradient.square()).all():  # run away: it would spoil all that the descent remembers
+                break
+            descent.step(gradient)
         return best
 
     def loss(self, change: Tensor, goal: Tensor, size: int) -> Tensor:
@@ -158,15 +169,13 @@ class Descent:
     gradient itself, not its signs. How steep the way is it remembers from one beginning to the next.
     """
 
-    rate: float = 0.06  # the length of a step, rms
-
     def __init__(self) -> None:
         self._square: Tensor | float = 0.0  # [S,1]
         self._steps = 0
 
-    def begin(self, place: Tensor) -> None:
-        """Start anew from `place` [S,512]."""
-        self.place, self._mean, self._since = place, torch.zeros_like(place), 0
+    def begin(self, place: Tensor, rate: float) -> None:
+        """Start anew from `place` [S,512], in steps as long as `rate`, rms."""
+        self.place, self.rate, self._mean, self._since = place, rate, torch.zeros_like(place), 0
 
     def step(self, gradient: Tensor) -> None:
         """Move `place` against the gradient [S,512]."""

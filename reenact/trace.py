@@ -76,7 +76,7 @@ class Trace:
         group, _, index = name.partition(" ")
         if not index or self._is_shown(int(index)):
             curves = self._curves.setdefault(group, {})
-            curves[name] = losses
+            curves[name] = tuple(filter(math.isfinite, losses))
             plot_losses(curves).save(self.folder / f"loss-{group}.png")
 
     def _is_shown(self, index: int) -> bool:

@@ -5,9 +5,9 @@
     OUT_DIR/pair0/   target.png  driver.mp4  truth.mp4
     OUT_DIR/         manifest.toml (for `reenact benchmark`)  pairs.json (how well the truths follow)
 
-Two people of a pair, drawn from W, go through one track of expressions frame by frame: the driver A, and B, whose
+Two people of a pair, drawn from W, go through one track of expressions: the driver A, and B, whose
 clip is the truth and whose first frame is the target. Each is to show its own rest and the track's change, so that
-neither is favoured (the relative form of Siarohin et al., "First Order Motion Model", 2019, on blendshapes). Frames
+neither is favoured (the relative form of Siarohin et al., "First Order Motion Model", 2019, on blendshapes). They
 are solved for by `solve.Solver` over every slot that shapes a face, so that the truth takes no side for fewer of
 them: see `slots_of`. B is chosen to face another way than A, and is lit otherwise: see `lit`.
 
@@ -50,7 +50,7 @@ RATE, CRF = 25, 8
 # Seeds of A and B: adults without glasses and nearly at rest, whose yaws differ by 16 to 26 degrees.
 PEOPLE = ((25, 27), (76, 150), (17, 158), (88, 152), (93, 87), (46, 135), (105, 153), (133, 100))
 
-# Shorter steps than in a reenactment, and all but the moving parts held twice as firmly: hair and pose may move too.
+# Keys enough for so regular a track, and all but the moving parts held twice as firmly: hair and pose may move too.
 OPTIONS = SolveOptions(keys=12, sweeps=((16, 0.045, 128), (16, 0.02, 256)), hold=8.0, steady=600.0)
 FINEST = 64  # pixels: slots beyond draw texture and colour; let loose they tint the skin and hold back the brows
 
@@ -175,7 +175,7 @@ def perform(studio: Studio, seed: int, track: Tensor, size: int, light: Light | 
     """The frames [size,size,3] of a person who goes through the track."""
     generator, w = studio.generator, person(studio.generator, seed)
     with torch.no_grad():
-        probe = Probe(studio.nets, generator.synthesize(w[None], 256))
+        probe = Probe(studio.nets, generator.synthesize(w[None], NATIVE_SIZE))
     solver = Solver(generator, probe, w, slots_of(generator), OPTIONS)
     goals = goals_of(track, solver.rest)
     started = time.perf_counter()

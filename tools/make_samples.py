@@ -89,6 +89,7 @@ def perform(generator: MobileGenerator, nets: FaceLandmarkerNets, w: Tensor) -> 
     solver = Solver(generator, probe, w, generator.expression_layers, options)
     goals = torch.stack([goal_at(index / RATE, solver.rest) for index in range(FRAMES)])
     response = solver.respond(goals, lambda done, total: print(f"step {done} of {total}", end="\r", flush=True))
+    print()
     frames = []
     for goal in goals:
         with torch.no_grad():

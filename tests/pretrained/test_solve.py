@@ -38,12 +38,16 @@ def solver(store, generator, people):
 
 @pytest.fixture(scope="module")
 def goal(solver, generator, people):
-    """The expression [M] of the first face most of the way to the second, in the slots that may move."""
+    """The expression [M] of the first face most of the way to the second, in the slots that may move.
+
+    Seen through the 128-pixel exit, against the rest seen through the same.
+    """
     slots = list(generator.expression_layers)
     w = people[0].clone()
     w[slots] = torch.lerp(people[0, slots], people[1, slots], 0.9)
     with torch.no_grad():
-        return limited(measure(*solver.probe.points(generator.synthesize(w[None], 128)))[0])
+        there, rest = (measure(*solver.probe.points(generator.synthesize(x[None], 128)))[0] for x in (w, people[0]))
+    return limited(solver.rest) + limited(there) - limited(rest)
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +63,15 @@ def response(solver, goals):
 
 
 def apart(solver, change, goal):
+    """How far the whole network's face with a change is from a goal."""
     with torch.no_grad():
-        seen = limited(measure(*solver.probe.points(solver.generator.synthesize(solver.latent(change)[None], 128)))[0])
+        seen = limited(measure(*solver.probe.points(solver.generator.synthesize(solver.latent(change)[None], 1024)))[0])
     return float(((seen - goal) * WEIGHTS).square().mean())
 
 
 def test_the_expression_is_found(solver, goal, response):
     still = torch.zeros_like(response(goal))
-    assert apart(solver, response(goal), goal) < 0.4 * apart(solver, still, goal)
+    assert apart(solver, response(goal), goal) < 0.6 * apart(solver, still, goal)
 
 
 def test_only_the_slots_that_may_move_do(solver, generator, people, response, goal):
@@ -74,29 +79,44 @@ def test_only_the_slots_that_may_move_do(solver, generator, people, response, go
     assert changed.nonzero().flatten().tolist() == list(generator.expression_layers)
 
 
-def test_a_face_that_comes_to_rest_is_the_face_it_was(solver, goals, response):
-    assert response(goals[-1]).abs().max() < 1e-5
-    assert torch.allclose(solver.latent(response(goals[-1])), solver.w, atol=1e-4)
+def brief(solver, monkeypatch, *sweeps):
+    monkeypatch.setattr(solver, "options", replace(solver.options, sweeps=sweeps))
 
 
-def test_the_keys_are_told_step_by_step_and_the_rest_is_none_of_them(solver, goals):
+def test_the_keys_are_told_step_by_step_and_the_rest_is_none_of_them(solver, goals, monkeypatch):
     told = []
-    solver.options = replace(solver.options, sweeps=((1, 0.06, 128), (1, 0.03, 128)))
-    brief = solver.respond(goals, lambda done, total: told.append((done, total)))
-    assert len(brief) == 2
+    brief(solver, monkeypatch, (1, 0.06, 128), (1, 0.03, 128))
+    response = solver.respond(goals, lambda done, total: told.append((done, total)))
+    assert len(response) == 2
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_the_same_clip_again_gives_the_same_answer(solver, goals):
-    solver.options = replace(solver.options, sweeps=((2, 0.06, 128),))
+def test_the_same_clip_again_gives_the_same_answer(solver, goals, monkeypatch):
+    brief(solver, monkeypatch, (2, 0.06, 128))
     first, second = (solver.respond(goals)(goals[1]) for _ in range(2))
     assert torch.equal(first, second)
 
 
-def test_a_step_never_leaves_a_worse_face(solver, goal):
-    still = torch.zeros(len(solver.slots), 512)
-    found = solver.improved(still, goal, 128, 2, wild := Descent())
-    wild.rate = 100.0
-    again = solver.improved(found, goal, 128, 2, wild)
+def test_steps_lead_to_a_better_face_and_wild_ones_to_no_worse(solver, goal):
+    still = torch.zeros_like(solver._start)
+    descent = Descent()
+    descent.begin(still, 0.05)
+    found = solver.improved(descent, goal, 12, 128)
+    descent.begin(found, 100.0)
+    again = solver.improved(descent, goal, 2, 128)
     with torch.no_grad():
-        assert solver.loss(again, goal, 128) <= solver.loss(found, goal, 128) <= solver.loss(still, goal, 128)
+        losses = [solver.loss(place, goal, 128) for place in (still, found, again)]
+    assert losses[1] < losses[0]
+    assert losses[2] <= losses[1]
+
+
+def test_a_gradient_that_is_no_number_spoils_nothing_after_it(solver, goal, monkeypatch):
+    descent, loss = Descent(), solver.loss
+    monkeypatch.setattr(solver, "loss", lambda *args: loss(*args) * float("inf"))
+    descent.begin(torch.zeros_like(solver._start), 0.05)
+    assert torch.equal(solver.improved(descent, goal, 3, 128), torch.zeros_like(solver._start))
+    monkeypatch.undo()
+    descent.begin(torch.zeros_like(solver._start), 0.05)
+    found = solver.improved(descent, goal, 12, 128)
+    assert found.isfinite().all()
+    assert found.abs().max() > 0

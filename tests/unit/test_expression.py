@@ -154,6 +154,14 @@ def test_a_region_without_strength_stays_at_rest():
     assert torch.equal(goal[~eyes], goals(seen[None], anchor, rest)[0][~eyes])
 
 
+def test_regions_without_strength_do_not_tell_expressions_apart():
+    a, b = expressed(0), expressed(1)
+    b[torch.tensor([region_of(name) == "mouth" for name in NAMES])] = a[[region_of(name) == "mouth" for name in NAMES]]
+    mouth = by_region({"mouth": 1.0, "eyes": 0.0, "brows": 0.0})
+    assert distance(a, b, mouth) == 0
+    assert distance(a, b, torch.zeros(len(NAMES))) == distance(a, b) > 0
+
+
 # --- Goals --------------------------------------------------------------------------------------
 
 

@@ -137,7 +137,7 @@ def test_a_region_that_is_none_is_refused_with_those_there_are(text):
         parse_regions(text)
 
 
-@pytest.mark.parametrize("text", ["mouth=wide", "eyes=nan", "all=inf"])
+@pytest.mark.parametrize("text", ["mouth=wide", "eyes=nan", "all=inf", "mouth="])
 def test_a_share_that_is_no_number_is_refused(text):
     with pytest.raises(UsageError, match="not a number"):
         parse_regions(text)

@@ -7,6 +7,7 @@ from reenact.expression import NAMES, WEIGHTS
 from reenact.response import Response, ResponseOptions
 
 REST = torch.zeros(len(NAMES))
+STILL = torch.zeros(2, 512)
 LIPS, LIDS = NAMES.index("lips open"), NAMES.index("lid left")
 
 
@@ -27,7 +28,7 @@ TALK = torch.stack([showing(lips=i / 10) for i in range(11)])
 
 @pytest.fixture
 def taught():
-    response = Response(REST, TALK, ResponseOptions(noise=1e-4))
+    response = Response(REST, TALK, STILL, ResponseOptions(noise=1e-4))
     for lips in (1.0, 0.5, 0.25):
         response.learn(showing(lips), change(lips))
     return response
@@ -55,7 +56,7 @@ def test_a_distrusted_key_does_not_outweigh_its_neighbours():
     near = [0.8, 0.85, 0.9, 0.95, 1.0]
     answers = {}
     for noise in (1e-5, 0.2):
-        response = Response(REST, TALK, ResponseOptions(noise=noise))
+        response = Response(REST, TALK, STILL, ResponseOptions(noise=noise))
         for lips in near:
             response.learn(showing(lips), change(3.0 if lips == 0.9 else 1.0))
         answers[noise] = float(response(showing(0.9))[0, 0])
@@ -65,18 +66,36 @@ def test_a_distrusted_key_does_not_outweigh_its_neighbours():
 
 def test_the_one_blink_of_a_long_talk_is_among_the_first_keys():
     goals = torch.cat([TALK.repeat(20, 1), showing(0.5, lids=-1.0)[None], TALK])
-    response = Response(REST, goals)
+    response = Response(REST, goals, STILL)
     assert len(goals) - len(TALK) - 1 in response.spread(goals, 3)
 
 
 def test_keys_are_as_many_as_there_are_expressions():
     goals = TALK.repeat(20, 1)
-    response = Response(REST, goals, ResponseOptions(apart=0.001))
+    response = Response(REST, goals, STILL, ResponseOptions(apart=0.001))
     assert len(response.spread(goals, 50)) == 10  # the rest is known
     assert len(response.spread(goals, 4)) == 4
     assert response.spread(REST[None], 4) == []
 
 
-def test_nothing_learnt_is_no_answer():
-    with pytest.raises(ValueError, match="learnt"):
-        Response(REST, TALK)(REST)
+def test_where_nothing_is_learnt_nothing_changes():
+    assert torch.equal(Response(REST, TALK, STILL)(TALK[-1]), STILL)
+    assert Response(REST, REST[None], STILL).spread(REST[None], 4) == []
+
+
+def test_a_clip_that_hardly_moves_is_followed_all_the_same():
+    goals = torch.stack([showing(lips=i / 1000) for i in range(5)])
+    response = Response(REST, goals, STILL)
+    assert response.spread(goals, 4) == [4]
+    response.learn(goals[4], change(1.0))
+    assert response(goals[4])[0, 0] > 0.9
+
+
+def test_what_a_driver_does_on_top_of_a_constant_frown_is_not_flattened():
+    frown = showing()
+    frown[NAMES.index("brow left")] = -1.0
+    goals = torch.stack([frown + showing(lids=-0.2 * (i % 2)) for i in range(10)])
+    response = Response(REST, goals, STILL)
+    for key in response.spread(goals, 4):
+        response.learn(goals[key], change(1.0, lids=float(key % 2)))
+    assert response(goals[1])[1, 0] - response(goals[0])[1, 0] > 0.8

@@ -117,3 +117,10 @@ def test_a_file_is_no_folder(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(UsageError, match="file"):
         Trace(tmp_path / "file")
+
+
+def test_a_search_that_ran_away_is_drawn_as_far_as_it_has_numbers(tmp_path):
+    trace = Trace(tmp_path, total=1)
+    trace.losses("target", (3.0, 2.0, float("inf")))
+    trace.losses("driver 0", (float("nan"),))
+    assert names(tmp_path, "loss-*.png") == ["loss-driver.png", "loss-target.png"]
