@@ -29,8 +29,8 @@ class SolveOptions:
     """How to solve for the expression."""
 
     keys: int = 24  # expressions of a clip that are solved for, at most
-    # Over all keys: steps each, their rate in W's own spread, and the size of the pictures that are measured.
-    sweeps: tuple[tuple[int, float, int], ...] = ((12, 0.05, 128), (12, 0.02, 256))
+    # Over all keys: steps on average, their rate in W's own spread, and the size of the pictures that are measured.
+    sweeps: tuple[tuple[int, float, int], ...] = ((12, 0.05, 128), (12, 0.03, 256))
     ridge: float = 0.012  # on the mean square of the change
     hold: float = 4.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
@@ -98,10 +98,11 @@ class Solver:
         """
         response = Response(self.rest, goals, torch.zeros_like(self._start), self.options.response)
         keys = response.spread(goals, self.options.keys)
-        total, taken = sum(steps for steps, _, _ in self.options.sweeps) * len(keys), 0
+        plan = [[_share(steps, order, len(keys)) for order in range(len(keys))] for steps, _, _ in self.options.sweeps]
+        total, taken = sum(map(sum, plan)), 0
         descent = Descent()
-        for steps, rate, size in self.options.sweeps:
-            for order, goal in enumerate(goals[keys]):
+        for (_, rate, size), shares in zip(self.options.sweeps, plan, strict=True):
+            for order, (goal, steps) in enumerate(zip(goals[keys], shares, strict=True)):
                 descent.begin(response(goal), rate)
                 change = self.improved(descent, goal, steps, size)
                 response.learn(goal, change, order if order < len(response) else None)
@@ -138,6 +139,11 @@ class Solver:
         outside = ((picture - reference.picture).square() * reference.still).mean()
         shift = (points[:, list(STEADY)] - reference.steady).square().mean()
         return gap.square().mean() + o.hold * outside + o.steady * shift + o.ridge * change.square().mean()
+
+
+def _share(steps: int, order: int, keys: int) -> int:
+    """How many steps a key takes, of so many on average: the first, farthest from rest, have the longest way."""
+    return 2 * steps if 3 * order < keys else max(1, steps // 2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ def test_the_keys_are_told_step_by_step_and_the_rest_is_none_of_them(solver, goa
     brief(solver, monkeypatch, (1, 0.06, 128), (1, 0.03, 128))
     response = solver.respond(goals, lambda done, total: told.append((done, total)))
     assert len(response) == 2
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert told == [(2, 6), (3, 6), (5, 6), (6, 6)]
 
 
 def test_the_same_clip_again_gives_the_same_answer(solver, goals, monkeypatch):
