@@ -63,7 +63,7 @@ class Blender:
         self.options = options or BlendOptions()
         self.target, self.crop, self.base = target, crop, base
         self.side = scale_of(crop)  # of the crop, in pixels
-        self.box = _box(crop, target.shape[:2], self.side * 0.05)
+        self.box = box_of(crop, target.shape[:2], self.side * 0.05)
         rows, columns = self.box
         self._to_box = crop - np.array([[0, 0, columns.start], [0, 0, rows.start]])
         self._photo = np.asarray(target[self.box].astype(np.float32) / 255, np.float32)
@@ -142,7 +142,7 @@ def with_forehead(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.vstack([points, points[17:27] + 0.45 * up])
 
 
-def _box(crop: Affine, shape: tuple[int, int], margin: float) -> tuple[slice, slice]:
+def box_of(crop: Affine, shape: tuple[int, int], margin: float) -> tuple[slice, slice]:
     """The rows and columns of a picture that a crop covers."""
     corners = apply(crop, np.array([[0, 0], [1, 0], [0, 1], [1, 1]]))
     low = np.clip(np.floor(corners.min(0) - margin), 0, None).astype(int)

@@ -150,6 +150,12 @@ class Probe:
         points, _ = self.nets.landmarks(crop(pictures * 0.5 + 0.5, roi))
         return transform(roi, points)  # [N,478,3]
 
+    def mesh(self, pictures: Tensor) -> Tensor:
+        """[N,3,S,S] in [-1,1] -> the landmarker's points [N,478,3] in units of the picture."""
+        size = pictures.shape[-1]
+        mesh = self._mesh(pictures, _from_unit(self._unit_roi, size))
+        return (mesh + mesh.new_tensor([0.5, 0.5, 0.0])) / size
+
     def points(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """[N,3,S,S] in [-1,1] -> points [N,68,2] in units of the picture ([0,1]), blendshapes [N,51]."""
         size = pictures.shape[-1]

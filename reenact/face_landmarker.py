@@ -232,18 +232,47 @@ def head_pose(points: Tensor) -> Tensor:
     clockwise in the image; a face that looks into the camera upright has 0, 0, 0. The rotation is the best rigid
     fit (Kabsch) of the canonical face, turned about its own axis first (roll), then up (pitch), then aside (yaw).
     """
-    model = points.new_tensor(list(_RIGID.values()))  # [K,3]
-    seen = points[:, list(_RIGID)] * points.new_tensor([1, -1, -1])  # [N,K,3] with the model's axes
-    covariance = (seen - seen.mean(1, keepdim=True)).mT @ (model - model.mean(0))  # [N,3,3]
-    u, _, vh = torch.linalg.svd(covariance)
-    turn = torch.ones_like(u[:, 0])
-    turn[:, 2] = (u @ vh).det()  # a rotation, never a reflection
-    rotation = u * turn[:, None] @ vh
+    rotation, _ = _rigid_fit(points)
     # R = Ry(yaw) Rx(-pitch) Rz(-roll)
     yaw = torch.atan2(rotation[:, 0, 2], rotation[:, 2, 2])
     pitch = torch.asin(rotation[:, 1, 2].clamp(-1, 1))
     roll = torch.atan2(-rotation[:, 1, 0], rotation[:, 1, 1])
     return torch.stack([yaw, pitch, roll], 1).rad2deg()
+
+
+def facing(points: Tensor) -> Tensor:
+    """[N,478,3] points of the picture turned to look into the camera, in centimetres of the canonical face, y up.
+
+    The middle of the points that expressions hardly move is at the origin.
+    """
+    rotation, scale = _rigid_fit(points)
+    upright = points * points.new_tensor(_TO_MODEL)
+    centre = upright[:, list(_RIGID)].mean(1, keepdim=True)
+    return (upright - centre) @ rotation / scale[:, None, None]
+
+
+def canonical_axes(points: Tensor) -> Tensor:
+    """[N,2,3]: what a step in centimetres of a `facing` face is in the picture of [N,478,3] points, x,y."""
+    rotation, scale = _rigid_fit(points)
+    return (scale[:, None, None] * rotation * points.new_tensor(_TO_MODEL)[:, None])[:, :2]
+
+
+_TO_MODEL = (1.0, -1.0, -1.0)
+"""The picture's axes, x right, y down, z away, as the model's, x right, y up, z towards the camera."""
+
+
+def _rigid_fit(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation [N,3,3] and scale [N] that bring the canonical face to [N,478,3] points, in the model's axes.
+
+    Kabsch's rotation; Umeyama's scale (1991).
+    """
+    model = points.new_tensor(list(_RIGID.values()))  # [K,3]
+    model = model - model.mean(0)
+    seen = points[:, list(_RIGID)] * points.new_tensor(_TO_MODEL)  # [N,K,3]
+    u, sizes, vh = torch.linalg.svd((seen - seen.mean(1, keepdim=True)).mT @ model)  # of [N,3,3]
+    turn = torch.ones_like(u[:, 0])
+    turn[:, 2] = (u @ vh).det()  # a rotation, never a reflection
+    return u * turn[:, None] @ vh, (sizes * turn).sum(1) / model.square().sum()
 
 
 # ---- .tflite to torch --------------------------------------------------------------------------------------------

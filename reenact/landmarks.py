@@ -48,13 +48,13 @@ def _fitting(store: WeightStore, device: torch.device) -> str:
 
 
 class WithExpressions:
-    """A detector whose faces lack blendshapes and pose, told them by another that looks at the same pictures.
+    """A detector whose faces lack blendshapes, pose and outline, told them by another that looks at the same pictures.
 
     A face that the other does not see is left out.
     """
 
     def __init__(self, detector: Detector, reader: Detector) -> None:
-        """`detector` gives the points and the score, `reader` the blendshapes and the pose."""
+        """`detector` gives the points and the score, `reader` the rest."""
         self._detector, self._reader = detector, reader
 
     def track(self, frames: Iterable[Rgb]) -> Iterator[list[Landmarks]]:
@@ -62,7 +62,7 @@ class WithExpressions:
         seen, again = _twice(frames)
         for faces, known in zip(self._detector.track(seen), self._reader.track(again), strict=True):
             told = ((face, _same_face(face, known)) for face in faces)
-            yield [replace(face, blendshapes=k.blendshapes, pose=k.pose) for face, k in told if k]
+            yield [replace(k, points=face.points, score=face.score) for face, k in told if k]
 
 
 def _twice(items: Iterable[_Item]) -> tuple[Iterator[_Item], Iterator[_Item]]:
@@ -157,6 +157,8 @@ def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
         return table
 
     shapes, poses = [f.blendshapes if f else None for f in chosen], [f.pose if f else None for f in chosen]
+    outlines = [f.outline if f else None for f in chosen]
+    known = next((o for o in outlines if o is not None), None)
     return FaceTrack(
         points=rows([f.points if f else None for f in chosen], (68, 2)),
         score=rows([f.score if f else None for f in chosen], ()),
@@ -164,6 +166,7 @@ def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
         cuts=cuts,
         blendshapes=rows([*shapes], (51,)) if any(s is not None for s in shapes) else None,
         pose=rows([*poses], (3,)) if any(p is not None for p in poses) else None,
+        outline=rows([*outlines], known.shape) if known is not None else None,
     )
 
 

@@ -6,7 +6,7 @@ expresses, which is then smoothed as a whole; the second makes the frames, one a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import expression, landmarks, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
+from .bend import Bender, BendOptions, Outline
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .devices import choose_device
 from .errors import UsageError
@@ -29,7 +30,7 @@ from .geometry import apply, inverse
 from .images import is_image, read_image, to_tensor
 from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
-from .smooth import delay_line, segments, zero_phase
+from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
 from .video import read_frames
@@ -51,6 +52,7 @@ class Options:
     fuse: FuseOptions = field(default_factory=FuseOptions)
     solve: SolveOptions = field(default_factory=SolveOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
+    bend: BendOptions = field(default_factory=BendOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     anchor: int | None = None  # the driver's frame that relative motion starts from; None: chosen
     size: int | None = None  # of generated pictures; None: the generator's own
@@ -129,6 +131,7 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.hooks, self.driver = options, hooks, driver
         self._said: set[str] = set()
+        self._anchored: int | None = None
         self.strength = self._strength()
         self.target = read_image(target)
         self.still = is_image(driver)
@@ -247,12 +250,45 @@ class Run:
         blender = Blender(self.target, self.crop, base, self.options.blend)
         make = self._spliced if self.options.fuse.method == "splice" else self._solved
         faces = ((frame, self._drawn(w, probe)) for frame, w in make(probe))
-        for frame, face, move in self._settled(faces, base):
+        for result in self._bent(self._composites(blender, self._settled(faces, base)), probe):
+            self._show("composite", result.index, result.rgb)
+            yield result
+            self.hooks.progress("frames", result.index + 1, len(self.track))
+
+    def _composites(self, blender: Blender, faces: Iterator[tuple[Frame, Face, Affine]]) -> Iterator[Frame]:
+        for frame, face, move in faces:
             result = blender.blend(face, frame.index, frame.pts, frame.seconds, move)
             if self.hooks.picture:
                 self._show_stages(frame, face, blender.warped(face, move), result)
             yield result
-            self.hooks.progress("frames", frame.index + 1, len(self.track))
+
+    def _bent(self, composites: Iterator[Frame], probe: expression.Probe) -> Iterator[Frame]:
+        """Each composite, its lines brought to where the driver's motion since the anchor frame asks for them."""
+        if not self._bends():
+            yield from composites
+            return
+        bender, scenes = self._bender(probe), self._scenes()
+
+        def measured() -> Iterator[tuple[tuple[Frame, Outline], Floats, int]]:
+            for frame in composites:
+                seen = bender.measured(frame.rgb)
+                yield (frame, seen), bender.missing(seen, frame.index).astype(np.float32), int(scenes[frame.index])
+
+        for (frame, seen), missing in self._smoothed(measured(), SHORT_LINE):
+            yield bender.bent(frame, seen, missing.astype(np.float64))
+
+    def _bends(self) -> bool:
+        """Whether composites are bent: not where there is no motion to follow, nor for the paper's splice."""
+        return self.options.fuse.method == "expression" and not self._absolute() and self.options.bend.share > 0
+
+    def _bender(self, probe: expression.Probe) -> Bender:
+        options = self.options
+        assert self.track.outline is not None  # it comes with the blendshapes
+        outlines = landmarks.fill_gaps(self.track.outline, self.track)
+        outlines = zero_phase(outlines, options.smooth, self.track.cuts).astype(np.float32)
+        strength = {name: options.fuse.strength * share for name, share in parse_regions(options.fuse.regions).items()}
+        anchor = self._anchor(self._seen(), self._rest(probe))
+        return Bender(self.nets, self.target, self.crop, outlines, anchor, strength, options.bend)
 
     def _settled(self, faces: Iterator[tuple[Frame, Face]], base: Face) -> Iterator[tuple[Frame, Face, Affine]]:
         """Each face and what moves it onto the target's; that, and the landmarks that the mask follows, smoothed."""
@@ -271,7 +307,6 @@ class Run:
         self._show("fused", frame.index, _as_rgb(face))
         self._show("warped", frame.index, warped)
         self._show("mask", frame.index, np.repeat(result.matte[:, :, None], 3, 2))
-        self._show("composite", frame.index, result.rgb)
 
     def _scenes(self) -> NDArray[np.intp]:
         """The number of the scene that each frame of the driver belongs to."""
@@ -280,7 +315,8 @@ class Run:
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
-        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size)
+        options = self.options.solve if self._bends() else replace(self.options.solve, brows=1.0)
+        solver = Solver(self.generator, probe, self.w, self.layers, options, self.size)
         goals = self._goals(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         for frame in self._tracked_frames():
@@ -309,12 +345,18 @@ class Run:
 
     def _anchor(self, seen: Tensor, rest: Tensor) -> int:
         """The frame that relative motion starts from: the one whose expression is most like the target's own."""
+        if self._anchored is not None:
+            return self._anchored
         asked = self.options.anchor
         if asked is not None and asked >= len(seen):
             raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {len(seen) - 1}")
-        anchor = int(expression.distance(seen, rest, self.strength).argmin()) if asked is None else asked
-        self.hooks.note(f"anchor frame: {anchor}")
-        return anchor
+        self._anchored = int(expression.distance(seen, rest, self.strength).argmin()) if asked is None else asked
+        self.hooks.note(f"anchor frame: {self._anchored}")
+        return self._anchored
+
+    def _rest(self, probe: expression.Probe) -> Tensor:
+        """The reconstruction's expression [M]."""
+        return expression.measure(*probe.points(self._picture(self.w)))[0]
 
     def _spliced(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the target's latent with the driver's layers: the paper's way."""
@@ -329,7 +371,7 @@ class Run:
         """The latent of the driver's anchor frame, which the others' changes are measured from."""
         index = self.options.anchor or 0
         if self.track.blendshapes is not None:
-            index = self._anchor(self._seen(), expression.measure(*probe.points(self._picture(self.w)))[0])
+            index = self._anchor(self._seen(), self._rest(probe))
         points, crops = self._driver_crops()
         frame = next(f for f in self._tracked_frames() if f.index == index)
         return self._invert_frame(frame, crops[index], points[index], None)
@@ -361,10 +403,12 @@ class Run:
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 
-    def _smoothed(self, items: Iterable[tuple[T, Floats, int]]) -> Iterator[tuple[T, Floats]]:
+    def _smoothed(
+        self, items: Iterable[tuple[T, Floats, int]], weights: Sequence[float] = DELAY_LINE
+    ) -> Iterator[tuple[T, Floats]]:
         """(passenger, value, scene) -> (passenger, the value smoothed in time)."""
         if self.options.smooth > 0:
-            return delay_line(items)
+            return delay_line(items, weights)
         return ((passenger, value) for passenger, value, _ in items)
 
 

@@ -35,7 +35,14 @@ NEGLIGIBLE = 1e-6
 class Response:
     """Expressions [M] -> changes of the latent [S,512]; nothing changes at rest."""
 
-    def __init__(self, rest: Tensor, goals: Tensor, still: Tensor, options: ResponseOptions | None = None) -> None:
+    def __init__(
+        self,
+        rest: Tensor,
+        goals: Tensor,
+        still: Tensor,
+        options: ResponseOptions | None = None,
+        weights: Tensor = WEIGHTS,
+    ) -> None:
         """Nothing is known yet, and everything is answered by no change.
 
         Args:
@@ -43,9 +50,10 @@ class Response:
             goals: the expressions [T,M] that will be asked for: what is far and what is near.
             still: the change [S,512] that is none.
             options: what is assumed.
+            weights: how much a difference in each number of an expression counts [M].
         """
         self.options = options or ResponseOptions()
-        self._rest, self._weights = limited(rest), WEIGHTS.to(rest) / len(WEIGHTS) ** 0.5
+        self._rest, self._weights = limited(rest), weights.to(rest) / len(weights) ** 0.5
         places = self._placed(goals)
         self._scale = max(_rms(places), NEGLIGIBLE)
         # A driver that frowns throughout is far from the target's rest; its blinks are as small as ever.

@@ -17,6 +17,10 @@ DELAY_LINE = (0.25, 0.75, 1.0, 0.75, 0.25)
 """Weights over five frames, centred: what published video editing in W+ uses."""
 
 
+SHORT_LINE = (0.25, 0.5, 0.25)
+"""Weights over three frames, for what must follow a blink."""
+
+
 def segments(length: int, cuts: Sequence[int]) -> list[slice]:
     """The stretches between cuts, in order, without empty ones."""
     edges = [0, *sorted(c for c in set(cuts) if 0 < c < length), length]

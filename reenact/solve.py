@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .align import STEADY
-from .expression import WEIGHTS, Probe, limited, measure
+from .expression import WEIGHTS, Probe, by_region, limited, measure
 from .generators import Generator
 from .invert import Whitening, nearest_size
 from .response import Response, ResponseOptions
@@ -31,14 +31,15 @@ class SolveOptions:
     keys: int = 24  # expressions of a clip that are solved for, at most
     # Over all keys: steps on average, their rate in W's own spread, and the size of the pictures that are measured.
     sweeps: tuple[tuple[int, float, int], ...] = ((12, 0.05, 128), (12, 0.03, 256))
-    ridge: float = 0.012  # on the mean square of the change
-    hold: float = 4.0  # on the picture's change outside the moving parts
+    ridge: float = 0.03  # on the mean square of the change
+    hold: float = 8.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
+    brows: float = 0.3  # what brows count, of their weight: a face drawn with other brows is soon another person's
     response: ResponseOptions = field(default_factory=ResponseOptions)
 
 
 MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
-    ((*range(48, 68), 8), 0.06),
+    (tuple(range(48, 68)), 0.05),
     ((*range(36, 42), *range(17, 22)), 0.03),
     ((*range(42, 48), *range(22, 27)), 0.03),
 )
@@ -73,7 +74,7 @@ class Solver:
         self._whitening = Whitening(generator)
         self._start = self._whitening.white(w)[list(slots)]  # [S,512]
         self._index = torch.tensor(slots, device=w.device)
-        self._weights = WEIGHTS.to(w.device)
+        self._weights = (WEIGHTS * by_region({"mouth": 1, "eyes": 1, "brows": self.options.brows})).to(w.device)
         self.rest = self._seen(drawn).expression  # [M], of the reconstruction
         sizes = {size for _, _, size in self.options.sweeps}
         self._references = {size: self._seen(nearest_size(generator, min(size, drawn))) for size in sizes}
@@ -96,7 +97,7 @@ class Solver:
         Each key begins where those before it let expect; in later sweeps, where all of them do, so that one key's
         chance answer does not outweigh its neighbours.
         """
-        response = Response(self.rest, goals, torch.zeros_like(self._start), self.options.response)
+        response = Response(self.rest, goals, torch.zeros_like(self._start), self.options.response, self._weights)
         keys = response.spread(goals, self.options.keys)
         plan = [[_share(steps, order, len(keys)) for order in range(len(keys))] for steps, _, _ in self.options.sweeps]
         total, taken = sum(map(sum, plan)), 0

@@ -77,6 +77,7 @@ class Landmarks(_Printed):
     score: float  # 0..1
     blendshapes: Floats | None = None  # float32 [51], `face_landmarker.BLENDSHAPES` names them
     pose: Floats | None = None  # float32 [3]: yaw, pitch, roll in degrees
+    outline: Floats | None = None  # float32 [K,3]: `outline.POINTS` of `face_landmarker.facing`
 
     def __post_init__(self) -> None:
         _check("points", self.points, (68, 2), np.float32)
@@ -84,6 +85,8 @@ class Landmarks(_Printed):
             _check("blendshapes", self.blendshapes, (51,), np.float32)
         if self.pose is not None:
             _check("pose", self.pose, (3,), np.float32)
+        if self.outline is not None:
+            _check("outline", self.outline, (None, 3), np.float32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +99,7 @@ class FaceTrack(_Printed):
     cuts: tuple[int, ...]  # indices of the first frame after each scene cut
     blendshapes: Floats | None = None  # float32 [T,51]
     pose: Floats | None = None  # float32 [T,3]: yaw, pitch, roll in degrees
+    outline: Floats | None = None  # float32 [T,K,3]; see `Landmarks`
 
     def __post_init__(self) -> None:
         frames = len(self.points)
@@ -106,6 +110,8 @@ class FaceTrack(_Printed):
             _check("blendshapes", self.blendshapes, (frames, 51), np.float32)
         if self.pose is not None:
             _check("pose", self.pose, (frames, 3), np.float32)
+        if self.outline is not None:
+            _check("outline", self.outline, (frames, None, 3), np.float32)
 
     def __len__(self) -> int:
         return len(self.points)

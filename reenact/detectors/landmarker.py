@@ -19,12 +19,14 @@ from ..face_landmarker import (
     DETECTOR_SIZE,
     LANDMARKS_SIZE,
     FaceLandmarkerNets,
+    facing,
     head_pose,
     roi_of_detection,
     roi_of_points,
     to_68,
     transform,
 )
+from ..outline import POINTS
 from ..types import Floats, Landmarks, Rgb
 from ..weights import WeightStore
 
@@ -58,7 +60,7 @@ def create(store: WeightStore, device: torch.device) -> LandmarkerDetector:
 
 
 class LandmarkerDetector:
-    """See `detectors.Detector`. Score is the probability of a face; blendshapes and pose are always there."""
+    """See `detectors.Detector`. Score is the probability of a face; blendshapes, pose and outline are always there."""
 
     def __init__(self, nets: FaceLandmarkerNets, device: torch.device) -> None:
         """`nets` must be on `device`."""
@@ -146,7 +148,9 @@ class LandmarkerDetector:
             return []
         shapes = self._nets.blendshapes(faces.points.to(self._device)).cpu().numpy()
         points, poses = to_68(faces.points).numpy(), head_pose(faces.points).numpy()
-        return [Landmarks(*each) for each in zip(points, faces.presence.tolist(), shapes, poses, strict=True)]
+        outlines = facing(faces.points)[:, list(POINTS)].numpy()
+        scores = faces.presence.tolist()
+        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, outlines, strict=True)]
 
     def _tensor(self, images: Rgb) -> Tensor:
         """[N,H,W,3] of 0..255 as [N,3,H,W] of 0..1."""
