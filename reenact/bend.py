@@ -90,7 +90,7 @@ class Bender:
 
     def missing(self, seen: Outline, index: int) -> Outline:
         """How far each point is from where frame `index` should have it."""
-        goal = outline.opened_within(self._goals[index], seen, self.options.stretch)
+        goal = outline.possible(self._goals[index], seen, self.options.stretch)
         missing = self.options.share * (goal - seen)
         missing[outline.STILL :] = 0
         return missing

@@ -48,9 +48,8 @@ def _places(points: tuple[int, ...]) -> list[int]:
 
 _UPPER_LIDS, _LOWER_LIDS = (np.array(_places(p)).reshape(2, 7) for p in (_LIDS_UPPER, _LIDS_LOWER))  # by eye
 # From the corner on the left to the one on the right, without both.
-_LOWER_LIP, _UNDER_LIP, _UPPER_LIP = (
-    _places(p) for p in (_LIPS_INNER[1:10], _LIPS_OUTER[1:10], _LIPS_INNER[:10:-1])
-)  # fmt: skip
+_LOWER_LIP, _UNDER_LIP = _places(_LIPS_INNER[1:10]), _places(_LIPS_OUTER[1:10])
+_UPPER_LIP, _OVER_LIP = _places(_LIPS_INNER[:10:-1]), _places(_LIPS_OUTER[:10:-1])
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
 
@@ -84,18 +83,24 @@ def goals(
     return moved
 
 
-def opened_within(goal: NDArray[np.floating], seen: NDArray[np.floating], most: float) -> NDArray[np.float64]:
-    """A goal [K,2] whose mouth is at most `most` times as open as the one seen [K,2]; y grows downwards.
+def possible(goal: NDArray[np.floating], seen: NDArray[np.floating], stretch: float) -> NDArray[np.float64]:
+    """The goal [K,2] nearest in kind that the mouth seen [K,2] can be bent to; y grows downwards.
 
-    What lies between lips can be stretched, not made.
+    What lies between lips can be stretched, to at most `stretch` times its height, not made; lips that are asked to
+    cross, as when the driver presses its own more than in the anchor frame, only meet, and stay half as high at least.
     """
     shut = 0.01 * float(np.hypot(*(seen[_EYES[0]] - seen[_EYES[1]])))  # lips that touch are not at the same place
-    within = goal.astype(np.float64)
-    gap, has = (points[_LOWER_LIP, 1] - points[_UPPER_LIP, 1] for points in (goal, seen))
-    excess = (gap - most * has.clip(0) - shut).clip(0)
-    within[_LOWER_LIP, 1] -= excess
-    within[_UNDER_LIP, 1] -= excess
-    return within
+    y = goal[:, 1].astype(np.float64)
+    most = stretch * (seen[_LOWER_LIP, 1] - seen[_UPPER_LIP, 1]).clip(0) + shut
+    excess = (y[_LOWER_LIP] - y[_UPPER_LIP] - most).clip(0)
+    y[_LOWER_LIP] -= excess
+    y[_UNDER_LIP] -= excess
+    crossing = (y[_UPPER_LIP] - y[_LOWER_LIP]).clip(0)
+    y[_LOWER_LIP] += crossing / 2
+    y[_UPPER_LIP] -= crossing / 2
+    y[_UNDER_LIP] = np.maximum(y[_UNDER_LIP], y[_LOWER_LIP] + (seen[_UNDER_LIP, 1] - seen[_LOWER_LIP, 1]) / 2)
+    y[_OVER_LIP] = np.minimum(y[_OVER_LIP], y[_UPPER_LIP] - (seen[_UPPER_LIP, 1] - seen[_OVER_LIP, 1]) / 2)
+    return np.stack([goal[:, 0], y], 1)
 
 
 _EYES = _places((33, 263))
