@@ -315,7 +315,7 @@ class Run:
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
-        options = self.options.solve if self._bends() else replace(self.options.solve, brows=1.0)
+        options = replace(self.options.solve, bent=self._bends())
         solver = Solver(self.generator, probe, self.w, self.layers, options, self.size)
         goals = self._goals(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))

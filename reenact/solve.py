@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .align import STEADY
-from .expression import WEIGHTS, Probe, by_region, limited, measure
+from .expression import NAMES, WEIGHTS, Probe, limited, measure
 from .generators import Generator
 from .invert import Whitening, nearest_size
 from .response import Response, ResponseOptions
@@ -34,7 +34,7 @@ class SolveOptions:
     ridge: float = 0.03  # on the mean square of the change
     hold: float = 8.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
-    brows: float = 0.3  # what brows count, of their weight: a face drawn with other brows is soon another person's
+    bent: bool = True  # what is then still missing will be bent, so that some of it had better not be drawn
     response: ResponseOptions = field(default_factory=ResponseOptions)
 
 
@@ -44,6 +44,14 @@ MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
     ((*range(42, 48), *range(22, 27)), 0.03),
 )
 """Landmarks of the parts that expressions move, and how far around them the picture may change."""
+
+
+# With other brows a drawn face is soon another person's, and with lids that come down it often puts spectacles on.
+_BENT = {"brow": 0.3, "eyeBlink": 0.4, "eyeSquint": 0.4, "eyeWide": 0.4, "lid": 0.4}
+_DRAWN = torch.tensor(
+    [next((share for start, share in _BENT.items() if name.startswith(start)), 1.0) for name in NAMES]
+)
+"""What each number of the measure counts, of its weight, where bending follows."""
 
 
 class Solver:
@@ -74,7 +82,7 @@ class Solver:
         self._whitening = Whitening(generator)
         self._start = self._whitening.white(w)[list(slots)]  # [S,512]
         self._index = torch.tensor(slots, device=w.device)
-        self._weights = (WEIGHTS * by_region({"mouth": 1, "eyes": 1, "brows": self.options.brows})).to(w.device)
+        self._weights = (WEIGHTS * _DRAWN if self.options.bent else WEIGHTS).to(w.device)
         self.rest = self._seen(drawn).expression  # [M], of the reconstruction
         sizes = {size for _, _, size in self.options.sweeps}
         self._references = {size: self._seen(nearest_size(generator, min(size, drawn))) for size in sizes}

@@ -51,7 +51,7 @@ RATE, CRF = 25, 8
 PEOPLE = ((25, 27), (76, 150), (17, 158), (88, 152), (93, 87), (46, 135), (105, 153), (133, 100))
 
 # Keys enough for so regular a track, and all but the moving parts held twice as firmly: hair and pose may move too.
-OPTIONS = SolveOptions(keys=12, sweeps=((16, 0.045, 128), (16, 0.02, 256)), hold=8.0, steady=600.0)
+OPTIONS = SolveOptions(keys=12, sweeps=((16, 0.045, 128), (16, 0.02, 256)), ridge=0.012, steady=600.0, bent=False)
 FINEST = 64  # pixels: slots beyond draw texture and colour; let loose they tint the skin and hold back the brows
 
 # ---- The track ---------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def perform(generator: MobileGenerator, nets: FaceLandmarkerNets, w: Tensor) -> 
     """The frames of a person who goes through `SCORE`."""
     with torch.no_grad():
         probe = Probe(nets, generator.synthesize(w[None], SIZE))
-    options = SolveOptions(keys=24, sweeps=((16, 0.05, 128), (16, 0.02, 256)))
+    options = SolveOptions(keys=24, sweeps=((16, 0.05, 128), (16, 0.02, 256)), hold=4.0, ridge=0.012, bent=False)
     solver = Solver(generator, probe, w, generator.expression_layers, options)
     goals = torch.stack([goal_at(index / RATE, solver.rest) for index in range(FRAMES)])
     response = solver.respond(goals, lambda done, total: print(f"step {done} of {total}", end="\r", flush=True))
