@@ -141,7 +141,7 @@ class Run:
         self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")
         self.face = landmarks.find_face(self.target, self.detector, str(target))
-        if options.fuse.method == "expression" and self.face.blendshapes is None:
+        if options.fuse.method == "expression" and (self.face.blendshapes is None or self.face.outline is None):
             _, reader = landmarks.choose_detector("landmarker", store, self.device)
             self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
@@ -283,7 +283,7 @@ class Run:
 
     def _bender(self, probe: expression.Probe) -> Bender:
         options = self.options
-        assert self.track.outline is not None  # it comes with the blendshapes
+        assert self.track.outline is not None  # every face has one, or `WithExpressions` gives it
         outlines = landmarks.fill_gaps(self.track.outline, self.track)
         outlines = zero_phase(outlines, options.smooth, self.track.cuts).astype(np.float32)
         strength = {name: options.fuse.strength * share for name, share in parse_regions(options.fuse.regions).items()}
