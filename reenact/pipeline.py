@@ -251,7 +251,7 @@ class Run:
         make = self._spliced if self.options.fuse.method == "splice" else self._solved
         faces = ((frame, self._drawn(w, probe)) for frame, w in make(probe))
         for result in self._bent(self._composites(blender, self._settled(faces, base)), probe):
-            self._show("composite", result.index, result.rgb)
+            self._show_result(result)
             yield result
             self.hooks.progress("frames", result.index + 1, len(self.track))
 
@@ -259,7 +259,7 @@ class Run:
         for frame, face, move in faces:
             result = blender.blend(face, frame.index, frame.pts, frame.seconds, move)
             if self.hooks.picture:
-                self._show_stages(frame, face, blender.warped(face, move), result)
+                self._show_stages(frame, face, blender.warped(face, move))
             yield result
 
     def _bent(self, composites: Iterator[Frame], probe: expression.Probe) -> Iterator[Frame]:
@@ -301,12 +301,15 @@ class Run:
         for (frame, face), smooth in self._smoothed(places):
             yield frame, replace(face, points=smooth[3:]), smooth[:3].T.astype(np.float64)
 
-    def _show_stages(self, frame: Frame, face: Face, warped: Rgb, result: Frame) -> None:
-        assert result.matte is not None  # the blender makes one
+    def _show_stages(self, frame: Frame, face: Face, warped: Rgb) -> None:
         self._show("driver", frame.index, frame.rgb)
         self._show("fused", frame.index, _as_rgb(face))
         self._show("warped", frame.index, warped)
-        self._show("mask", frame.index, np.repeat(result.matte[:, :, None], 3, 2))
+
+    def _show_result(self, result: Frame) -> None:
+        assert result.matte is not None  # the blender makes one
+        self._show("mask", result.index, np.repeat(result.matte[:, :, None], 3, 2))
+        self._show("composite", result.index, result.rgb)
 
     def _scenes(self) -> NDArray[np.intp]:
         """The number of the scene that each frame of the driver belongs to."""
