@@ -189,7 +189,7 @@ def _anchor(track: FaceTrack, face: Landmarks, options: Options) -> int:
         if options.anchor >= len(track):
             raise UsageError(f"--anchor-frame {options.anchor}: the driver has frames 0 to {len(track) - 1}")
         return options.anchor
-    if face.blendshapes is None or track.blendshapes is None:
+    if face.inside is None or track.inside is None:
         return int(np.flatnonzero(track.found)[0])
     seen = zero_phase(landmarks.fill_gaps(expression.of_track(track).numpy(), track), options.smooth, track.cuts)
     return int(expression.distance(torch.from_numpy(seen).float(), expression.of_landmarks(face)).argmin())

@@ -2,7 +2,9 @@
 
 The Face Landmarker's blendshapes, and distances between landmarks that its blendshapes are slack about:
 lips, lids, brows. Vertical distances are in units of the nose's length and horizontal ones in units of the
-distance between the eyes, so that turning and nodding, which shorten both alike, cancel out.
+distance between the eyes, so that turning and nodding, which shorten both alike, cancel out. Landmarks know how far
+lips are apart, not what is between them, so a generator would answer a cry with bared teeth; how much of the opening
+is dark is therefore a number of its own.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .face_landmarker import BLENDSHAPES, FaceLandmarkerNets, crop, roi_of_points, to_68, transform
@@ -32,15 +35,17 @@ DISTANCES: dict[str, tuple[tuple[tuple[int, int], ...], int]] = {
     "brow left": (((19, 36), (21, 39)), 1),
     "brow right": (((24, 45), (22, 42)), 1),
 }
-_DISTANCE_WEIGHTS = {"lips open": 4.0, "mouth width": 3.0, "lid left": 6.0, "lid right": 6.0}
+DARK = "mouth dark"
+"""How much of the opening between the lips is darker than skin, in noses."""
+_WEIGHTS = {"lips open": 4.0, "mouth width": 3.0, "lid left": 6.0, "lid right": 6.0, DARK: 8.0}
 REGIONS: dict[str, tuple[str, ...]] = {
     "eyes": ("eye", "lid"),
     "brows": ("brow",),
     "mouth": ("mouth", "jaw", "lips", "corner", "upper"),
 }
-NAMES = (*(BLENDSHAPES[i] for i in USED), *DISTANCES)
+NAMES = (*(BLENDSHAPES[i] for i in USED), *DISTANCES, DARK)
 """What each of the measure's numbers is."""
-WEIGHTS = torch.tensor([1.0] * len(USED) + [_DISTANCE_WEIGHTS.get(name, 2.0) for name in DISTANCES])
+WEIGHTS = torch.tensor([1.0] * len(USED) + [_WEIGHTS.get(name, 2.0) for name in (*DISTANCES, DARK)])
 """How much an error in each counts: a blendshape's unit is its whole range, a distance's a nose or two eyes."""
 
 
@@ -54,12 +59,13 @@ def by_region(shares: Mapping[str, float]) -> Tensor:
     return torch.tensor([shares[region_of(name)] for name in NAMES])
 
 
-def measure(points: Tensor, blendshapes: Tensor) -> Tensor:
+def measure(points: Tensor, blendshapes: Tensor, inside: Tensor) -> Tensor:
     """Expressions [N,M] of faces, one column for each of `NAMES`.
 
     Args:
         points: [N,68,2] in pixels; any scale and place, roughly upright after removing the roll of the eyes.
         blendshapes: [N,51].
+        inside: how light it is between the lips [N]; see `light_inside`.
     """
     points = _upright(points)
     across = (points[:, 36:42].mean(1) - points[:, 42:48].mean(1)).norm(dim=1)  # [N]
@@ -68,7 +74,38 @@ def measure(points: Tensor, blendshapes: Tensor) -> Tensor:
     for pairs, axis in DISTANCES.values():
         gaps = torch.stack([points[:, b, axis] - points[:, a, axis] for a, b in pairs], 1).mean(1)
         columns.append(gaps / (across if axis == 0 else nose))
+    columns.append(columns[list(DISTANCES).index("lips open")] * (1 - inside))
     return torch.cat([unsquashed(blendshapes[:, list(USED)]), torch.stack(columns, 1)], 1)
+
+
+# Along the inner lips from near one corner to near the other, and how far from the upper to the lower one to look.
+_UPPER_LIP, _LOWER_LIP = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)
+_DOWN = torch.linspace(0.15, 0.85, 6)
+_CHEEKS = ((31, 1), (31, 2), (31, 3), (35, 13), (35, 14), (35, 15))  # skin lies halfway between these
+
+
+def light_inside(pictures: Tensor, points: Tensor) -> Tensor:
+    """How light faces are between their lips [N], of the lightness of their cheeks: teeth about 1, a dark mouth 0.4.
+
+    Args:
+        pictures: [N,3,S,S] in [-1,1].
+        points: [N,68,2] in units of the picture. Where the lips touch the answer means nothing.
+    """
+    upper, lower = (_between(points[:, list(lip)]) for lip in (_UPPER_LIP, _LOWER_LIP))  # [N,7,2]
+    down = _DOWN.to(points)[:, None, None]
+    mouth = upper[:, None] * (1 - down) + lower[:, None] * down  # [N,6,7,2]
+    skin = torch.stack([points[:, list(pair)].mean(1) for pair in _CHEEKS], 1)[:, None]
+    luma = (pictures * pictures.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True) * 0.5 + 0.5
+    seen, usual = (
+        F.grid_sample(luma, 2 * places - 1, padding_mode="border", align_corners=False).mean((1, 2, 3))
+        for places in (mouth, skin)
+    )
+    return (seen / usual.clamp(min=0.05)).clamp(0, 2)
+
+
+def _between(line: Tensor) -> Tensor:
+    """[N,5,2] -> [N,7,2]: the points of a line without its ends, and those halfway."""
+    return torch.cat([line[:, 1:-1], (line[:, 1:] + line[:, :-1]) / 2], 1)
 
 
 def unsquashed(blendshapes: Tensor) -> Tensor:
@@ -118,16 +155,17 @@ def distance(a: Tensor, b: Tensor, strength: Tensor | None = None) -> Tensor:
 
 def of_landmarks(face: Landmarks) -> Tensor:
     """The expression [M] of a detected face."""
-    if face.blendshapes is None:
-        raise ValueError("this detector gives no blendshapes")
-    return measure(torch.from_numpy(face.points)[None], torch.from_numpy(face.blendshapes)[None])[0]
+    if face.blendshapes is None or face.inside is None:
+        raise ValueError("this detector gives no expressions")
+    inside = torch.tensor([face.inside])
+    return measure(torch.from_numpy(face.points)[None], torch.from_numpy(face.blendshapes)[None], inside)[0]
 
 
 def of_track(track: FaceTrack) -> Tensor:
     """The expressions [T,M] of a clip; NaN where there is no face."""
-    if track.blendshapes is None:
-        raise ValueError("this detector gives no blendshapes")
-    return measure(torch.from_numpy(track.points), torch.from_numpy(track.blendshapes))
+    if track.blendshapes is None or track.inside is None:
+        raise ValueError("this detector gives no expressions")
+    return measure(*map(torch.from_numpy, (track.points, track.blendshapes, track.inside)))
 
 
 class Probe:
@@ -156,15 +194,16 @@ class Probe:
         mesh = self._mesh(pictures, _from_unit(self._unit_roi, size))
         return (mesh + mesh.new_tensor([0.5, 0.5, 0.0])) / size
 
-    def points(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """[N,3,S,S] in [-1,1] -> points [N,68,2] in units of the picture ([0,1]), blendshapes [N,51]."""
+    def look(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What `measure` takes, of [N,3,S,S] in [-1,1]: points [N,68,2] in units of the picture ([0,1]), the rest."""
         size = pictures.shape[-1]
         mesh = self._mesh(pictures, _from_unit(self._unit_roi, size))
-        return (to_68(mesh) + 0.5) / size, self.nets.blendshapes(mesh)
+        points = (to_68(mesh) + 0.5) / size
+        return points, self.nets.blendshapes(mesh), light_inside(pictures, points)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """[N,3,S,S] -> expressions [N,M]."""
-        return measure(*self.points(pictures))
+        return measure(*self.look(pictures))
 
 
 def _to_unit(matrix: Tensor, size: int) -> Tensor:

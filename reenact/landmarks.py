@@ -48,7 +48,7 @@ def _fitting(store: WeightStore, device: torch.device) -> str:
 
 
 class WithExpressions:
-    """A detector whose faces lack blendshapes, pose and outline, told them by another that looks at the same pictures.
+    """A detector that knows of faces only where they are, told the rest by another that looks at the same pictures.
 
     A face that the other does not see is left out.
     """
@@ -158,6 +158,7 @@ def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
 
     shapes, poses = [f.blendshapes if f else None for f in chosen], [f.pose if f else None for f in chosen]
     outlines = [f.outline if f else None for f in chosen]
+    insides = [f.inside if f else None for f in chosen]
     known = next((o for o in outlines if o is not None), None)
     return FaceTrack(
         points=rows([f.points if f else None for f in chosen], (68, 2)),
@@ -167,6 +168,7 @@ def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
         blendshapes=rows([*shapes], (51,)) if any(s is not None for s in shapes) else None,
         pose=rows([*poses], (3,)) if any(p is not None for p in poses) else None,
         outline=rows([*outlines], known.shape) if known is not None else None,
+        inside=rows([*insides], ()) if any(i is not None for i in insides) else None,
     )
 
 

@@ -52,6 +52,8 @@ _LOWER_LIP, _UNDER_LIP = _places(_LIPS_INNER[1:10]), _places(_LIPS_OUTER[1:10])
 _UPPER_LIP, _OVER_LIP = _places(_LIPS_INNER[:10:-1]), _places(_LIPS_OUTER[:10:-1])
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
+LIPS = (0.5, 1.25)
+"""How high lips may become by bending, of the height that they are drawn with: at least, at most."""
 
 
 def goals(
@@ -87,7 +89,8 @@ def possible(goal: NDArray[np.floating], seen: NDArray[np.floating], stretch: fl
     """The goal [K,2] nearest in kind that the mouth seen [K,2] can be bent to; y grows downwards.
 
     What lies between lips can be stretched, to at most `stretch` times its height, not made; lips that are asked to
-    cross, as when the driver presses its own more than in the anchor frame, only meet, and stay half as high at least.
+    cross, as when the driver presses its own more than in the anchor frame, only meet. Lips themselves are soft, but
+    show it when they are pulled: they stay within `LIPS` of the height that they are drawn with.
     """
     shut = 0.01 * float(np.hypot(*(seen[_EYES[0]] - seen[_EYES[1]])))  # lips that touch are not at the same place
     y = goal[:, 1].astype(np.float64)
@@ -98,8 +101,9 @@ def possible(goal: NDArray[np.floating], seen: NDArray[np.floating], stretch: fl
     crossing = (y[_UPPER_LIP] - y[_LOWER_LIP]).clip(0)
     y[_LOWER_LIP] += crossing / 2
     y[_UPPER_LIP] -= crossing / 2
-    y[_UNDER_LIP] = np.maximum(y[_UNDER_LIP], y[_LOWER_LIP] + (seen[_UNDER_LIP, 1] - seen[_LOWER_LIP, 1]) / 2)
-    y[_OVER_LIP] = np.minimum(y[_OVER_LIP], y[_UPPER_LIP] - (seen[_UPPER_LIP, 1] - seen[_OVER_LIP, 1]) / 2)
+    for inner, outer in ((_LOWER_LIP, _UNDER_LIP), (_UPPER_LIP, _OVER_LIP)):
+        ends = y[inner] + np.outer(LIPS, seen[outer, 1] - seen[inner, 1])  # [2,N]
+        y[outer] = y[outer].clip(ends.min(0), ends.max(0))
     return np.stack([goal[:, 0], y], 1)
 
 

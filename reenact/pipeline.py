@@ -141,7 +141,7 @@ class Run:
         self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")
         self.face = landmarks.find_face(self.target, self.detector, str(target))
-        if options.fuse.method == "expression" and (self.face.blendshapes is None or self.face.outline is None):
+        if options.fuse.method == "expression" and self.face.inside is None:
             _, reader = landmarks.choose_detector("landmarker", store, self.device)
             self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
@@ -233,7 +233,7 @@ class Run:
     @torch.inference_mode()
     def _drawn(self, w: Tensor, probe: expression.Probe) -> Face:
         picture = self._picture(w)
-        points, _ = probe.points(picture)
+        points, _, _ = probe.look(picture)
         rgb = (picture[0].float().permute(1, 2, 0).clamp(-1, 1) * 0.5 + 0.5).cpu().numpy()
         return Face(np.ascontiguousarray(rgb, np.float32), points[0].float().cpu().numpy())
 
@@ -359,7 +359,7 @@ class Run:
 
     def _rest(self, probe: expression.Probe) -> Tensor:
         """The reconstruction's expression [M]."""
-        return expression.measure(*probe.points(self._picture(self.w)))[0]
+        return probe(self._picture(self.w))[0]
 
     def _spliced(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the target's latent with the driver's layers: the paper's way."""
@@ -373,7 +373,7 @@ class Run:
     def _inverted_anchor(self, probe: expression.Probe) -> Floats:
         """The latent of the driver's anchor frame, which the others' changes are measured from."""
         index = self.options.anchor or 0
-        if self.track.blendshapes is not None:
+        if self.track.inside is not None:
             index = self._anchor(self._seen(), self._rest(probe))
         points, crops = self._driver_crops()
         frame = next(f for f in self._tracked_frames() if f.index == index)

@@ -91,8 +91,8 @@ class Solver:
     def _seen(self, size: int) -> _Reference:
         """The target's reconstruction through the generator's exit of that size."""
         picture = self.generator.synthesize(self.w[None], size)
-        points, blendshapes = self.probe.points(picture)
-        expression = measure(points, blendshapes)[0]
+        points, blendshapes, inside = self.probe.look(picture)
+        expression = measure(points, blendshapes, inside)[0]
         return _Reference(picture, points[:, list(STEADY)], still_parts(points[0], size), expression)
 
     def latent(self, change: Tensor) -> Tensor:
@@ -141,9 +141,9 @@ class Solver:
         """Equation 2 for a change [S,512] and an expression [M], and a ridge that keeps to probable faces."""
         o, reference = self.options, self._references[size]
         picture = self.generator.synthesize(self.latent(change)[None], reference.picture.shape[-1])
-        points, blendshapes = self.probe.points(picture)
+        points, blendshapes, inside = self.probe.look(picture)
         # An early exit draws the face at rest a little otherwise than the whole network; that is no expression.
-        change_seen = limited(measure(points, blendshapes)[0]) - limited(reference.expression)
+        change_seen = limited(measure(points, blendshapes, inside)[0]) - limited(reference.expression)
         gap = (change_seen - (goal - limited(self.rest))) * self._weights
         outside = ((picture - reference.picture).square() * reference.still).mean()
         shift = (points[:, list(STEADY)] - reference.steady).square().mean()

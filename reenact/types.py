@@ -78,6 +78,7 @@ class Landmarks(_Printed):
     blendshapes: Floats | None = None  # float32 [51], `face_landmarker.BLENDSHAPES` names them
     pose: Floats | None = None  # float32 [3]: yaw, pitch, roll in degrees
     outline: Floats | None = None  # float32 [K,3]: `outline.POINTS` of `face_landmarker.facing`
+    inside: float | None = None  # how light it is between the lips, see `expression.light_inside`
 
     def __post_init__(self) -> None:
         _check("points", self.points, (68, 2), np.float32)
@@ -100,6 +101,7 @@ class FaceTrack(_Printed):
     blendshapes: Floats | None = None  # float32 [T,51]
     pose: Floats | None = None  # float32 [T,3]: yaw, pitch, roll in degrees
     outline: Floats | None = None  # float32 [T,K,3]; see `Landmarks`
+    inside: Floats | None = None  # float32 [T]; see `Landmarks`
 
     def __post_init__(self) -> None:
         frames = len(self.points)
@@ -112,6 +114,8 @@ class FaceTrack(_Printed):
             _check("pose", self.pose, (frames, 3), np.float32)
         if self.outline is not None:
             _check("outline", self.outline, (frames, None, 3), np.float32)
+        if self.inside is not None:
+            _check("inside", self.inside, (frames,), np.float32)
 
     def __len__(self) -> int:
         return len(self.points)

@@ -64,7 +64,7 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
         **{"corner /": -0.12, "upper lip": -0.07},
     },
     "open": {
-        **{"jawOpen": 0.75, "mouthLowerDown/": 0.4, "lips open": 0.45, "jaw": 0.36, "corner /": 0.1},
+        **{"jawOpen": 0.75, "mouthLowerDown/": 0.4, "lips open": 0.45, "mouth dark": 0.2, "jaw": 0.36, "corner /": 0.1},
     },
     "blink": {
         **{"eyeBlink/": 0.75, "eyeSquint/": 0.15, "eyeLookDown/": 0.4, "lid /": -0.2},

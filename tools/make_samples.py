@@ -39,7 +39,7 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     },
     "open": {
         **{"jawOpen": 0.65, "mouthLowerDownLeft": 0.5, "mouthLowerDownRight": 0.5, "mouthClose": 0.02},
-        **{"lips open": 0.5, "jaw": 0.4, "corner left": 0.12, "corner right": 0.12},
+        **{"lips open": 0.5, "mouth dark": 0.25, "jaw": 0.4, "corner left": 0.12, "corner right": 0.12},
     },
     "brows": {
         **{"browInnerUp": 0.75, "browOuterUpLeft": 0.7, "browOuterUpRight": 0.7, "browDownLeft": 0.0},

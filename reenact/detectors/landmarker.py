@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..expression import light_inside
 from ..face_landmarker import (
     DETECTOR_SIZE,
     LANDMARKS_SIZE,
@@ -26,6 +27,8 @@ from ..face_landmarker import (
     to_68,
     transform,
 )
+from ..geometry import apply, inverse
+from ..images import to_tensor
 from ..outline import POINTS
 from ..types import Floats, Landmarks, Rgb
 from ..weights import WeightStore
@@ -60,7 +63,7 @@ def create(store: WeightStore, device: torch.device) -> LandmarkerDetector:
 
 
 class LandmarkerDetector:
-    """See `detectors.Detector`. Score is the probability of a face; blendshapes, pose and outline are always there."""
+    """See `detectors.Detector`. Score is the probability of a face; all the rest is always there."""
 
     def __init__(self, nets: FaceLandmarkerNets, device: torch.device) -> None:
         """`nets` must be on `device`."""
@@ -72,7 +75,7 @@ class LandmarkerDetector:
         for index, rgb in enumerate(frames):
             with torch.inference_mode(), _one_thread():
                 faces = self._faces(rgb, faces, index, lost)
-                answer = self._describe(faces)
+                answer = self._describe(rgb, faces)
             lost = 0 if answer else lost + 1
             yield answer
 
@@ -143,14 +146,15 @@ class LandmarkerDetector:
         points, presence = self._nets.landmarks(self._tensor(crops))
         return transform(to_image, points.cpu()), presence.cpu()
 
-    def _describe(self, faces: _Faces) -> list[Landmarks]:
+    def _describe(self, rgb: Rgb, faces: _Faces) -> list[Landmarks]:
         if not len(faces.points):
             return []
         shapes = self._nets.blendshapes(faces.points.to(self._device)).cpu().numpy()
         points, poses = to_68(faces.points).numpy(), head_pose(faces.points).numpy()
         outlines = facing(faces.points)[:, list(POINTS)].numpy()
         scores = faces.presence.tolist()
-        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, outlines, strict=True)]
+        insides = [_inside(rgb, *each) for each in zip(points, roi_of_points(faces.points), strict=True)]
+        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, outlines, insides, strict=True)]
 
     def _tensor(self, images: Rgb) -> Tensor:
         """[N,H,W,3] of 0..255 as [N,3,H,W] of 0..1."""
@@ -217,6 +221,14 @@ def _cut(rgb: Rgb, to_image: Floats) -> Rgb:
     size = LANDMARKS_SIZE * k
     crop = cv2.warpAffine(rgb, enlarged, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     return _rgb(cv2.resize(crop, (LANDMARKS_SIZE, LANDMARKS_SIZE), interpolation=cv2.INTER_AREA))
+
+
+def _inside(rgb: Rgb, points: Floats, to_image: Tensor) -> float:
+    """How light the face with points [68,2] is between its lips; `to_image` [2,3] is its crop."""
+    matrix = to_image.double().numpy()
+    places = (apply(inverse(matrix), points.astype(np.float64)) + 0.5) / LANDMARKS_SIZE
+    picture = to_tensor(_cut(rgb, matrix), torch.device("cpu"))
+    return light_inside(picture, torch.from_numpy(places).float()[None]).item()
 
 
 # ---- Telling faces apart -----------------------------------------------------------------------------------------

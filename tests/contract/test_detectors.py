@@ -163,6 +163,19 @@ def test_landmarker_knows_the_expression_and_the_pose(landmarker):
     assert face.pose[0] < -5  # looks a little to the left of the image
 
 
+@pytest.mark.pretrained
+def test_landmarker_knows_how_light_it_is_between_the_lips(landmarker):
+    known = next(landmarker.track([FACE]))[0]
+    lips = np.rint(known.points[60:68]).astype(np.int32)
+    light = []
+    for level in (0, 255):
+        rgb = FACE.copy()
+        cv2.fillPoly(rgb, [lips], (level,) * 3)
+        light.append(next(landmarker.track([np.pad(rgb, ((40, 0), (300, 0), (0, 0)))]))[0].inside)
+    assert light[0] < known.inside < light[1]
+    assert light[0] < 0.5 < 1.2 < light[1]
+
+
 # ---- face-alignment
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from reenact.expression import NAMES, WEIGHTS, Probe, limited, measure
+from reenact.expression import DARK, NAMES, WEIGHTS, Probe, limited
 from reenact.face_landmarker import FaceLandmarkerNets
 from reenact.generators import mobile
 from reenact.solve import Descent, SolveOptions, Solver
@@ -55,7 +55,7 @@ def goal(solver, generator, people):
     w = people[0].clone()
     w[slots] = torch.lerp(people[0, slots], people[1, slots], 0.9)
     with torch.no_grad():
-        there, rest = (measure(*solver.probe.points(generator.synthesize(x[None], 128)))[0] for x in (w, people[0]))
+        there, rest = (solver.probe(generator.synthesize(x[None], 128))[0] for x in (w, people[0]))
     return limited(solver.rest) + limited(there) - limited(rest)
 
 
@@ -74,7 +74,7 @@ def response(solver, goals):
 def apart(solver, change, goal):
     """How far the whole network's face with a change is from a goal."""
     with torch.no_grad():
-        seen = limited(measure(*solver.probe.points(solver.generator.synthesize(solver.latent(change)[None], 1024)))[0])
+        seen = limited(solver.probe(solver.generator.synthesize(solver.latent(change)[None], 1024))[0])
     return float(((seen - goal) * WEIGHTS).square().mean())
 
 
@@ -129,3 +129,20 @@ def test_a_gradient_that_is_no_number_spoils_nothing_after_it(solver, goal, monk
     found = solver.improved(descent, goal, 12, 128)
     assert found.isfinite().all()
     assert found.abs().max() > 0
+
+
+def test_a_mouth_that_is_to_be_dark_is_not_opened_on_bared_teeth(solver):
+    goal, opened = limited(solver.rest).clone(), {"jawOpen": 0.7, "lips open": 0.5, "jaw": 0.35}
+    for name, change in opened.items():
+        goal[NAMES.index(name)] += change
+    dark = goal.clone()
+    dark[NAMES.index(DARK)] += 0.3
+
+    def light(wanted):
+        descent = Descent()
+        descent.begin(torch.zeros_like(solver._start), 0.05)
+        change = solver.improved(descent, wanted, 16, 128)
+        with torch.no_grad():
+            return solver.probe.look(solver.generator.synthesize(solver.latent(change)[None], 512))[2].item()
+
+    assert light(dark) < light(goal) - 0.2

@@ -1,5 +1,6 @@
 """What the measure of an expression sees, and what it must not see."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,12 +9,14 @@ from faces import LOWER_LIP, face, similarity
 from PIL import Image
 
 from reenact.expression import (
+    DARK,
     NAMES,
     WEIGHTS,
     Probe,
     by_region,
     distance,
     goals,
+    light_inside,
     limited,
     measure,
     of_landmarks,
@@ -33,10 +36,10 @@ def column(measures, name):
     return measures[..., NAMES.index(name)].item()
 
 
-def measured(*faces, blendshapes=None):
+def measured(*faces, blendshapes=None, inside=0.4):
     """[N,M] of 68-point faces."""
     shapes = torch.full((len(faces), len(BLENDSHAPES)), 0.3) if blendshapes is None else blendshapes
-    return measure(torch.from_numpy(np.stack(faces)).float(), shapes)
+    return measure(torch.from_numpy(np.stack(faces)).float(), shapes, torch.full((len(faces),), inside))
 
 
 def crooked(seed):
@@ -89,6 +92,13 @@ def test_closed_lips_are_zero_open():
     assert column(measured(points), "lips open") == pytest.approx(0, abs=1e-6)
 
 
+def test_dark_is_the_part_of_the_opening_that_is_darker_than_skin():
+    opening = column(measured(face(0.06)), "lips open")
+    for inside, share in ((1.0, 0), (0.25, 0.75), (0.0, 1)):
+        assert column(measured(face(0.06), inside=inside), DARK) == pytest.approx(share * opening, abs=1e-6)
+    assert column(measured(face(0.06)), DARK) > column(measured(face(0.03)), DARK) > 0
+
+
 @pytest.mark.parametrize(("side", "upper", "lower"), [("left", (37, 38), (41, 40)), ("right", (43, 44), (47, 46))])
 def test_a_wink_is_seen_in_its_own_eye_alone(side, upper, lower):
     points = face()
@@ -117,10 +127,41 @@ def test_a_blendshape_moves_its_own_number(name):
 def test_a_gradient_reaches_points_and_blendshapes():
     points = torch.from_numpy(crooked(0)).float()[None].requires_grad_()
     shapes = torch.full((1, len(BLENDSHAPES)), 0.001).requires_grad_()  # nearly at rest, where sigmoids are flat
-    measure(points, shapes).sum().backward()
+    measure(points, shapes, torch.ones(1)).sum().backward()
     assert points.grad.isfinite().all()
     assert points.grad[0, list(LOWER_LIP)].abs().max() > 0
     assert (shapes.grad[0, [BLENDSHAPES.index(n) for n in NAMES if n in BLENDSHAPES]] > 1e-3).all()
+
+
+# --- Between the lips ---------------------------------------------------------------------------
+
+
+def painted(skin, mouth, size=256):
+    """A picture [1,3,S,S] of one level, and of another between the lips of face(0.06), and its points."""
+    rgb, points = np.full((size, size, 3), skin, np.uint8), face(0.06)
+    cv2.fillPoly(rgb, [np.rint(points[60:68] * size).astype(np.int32)], (mouth,) * 3)
+    return to_tensor(rgb), torch.from_numpy(points).float()[None]
+
+
+@pytest.mark.parametrize(
+    ("skin", "mouth", "expected"), [(200, 50, 0.25), (100, 100, 1.0), (60, 90, 1.5), (10, 250, 2.0)]
+)
+def test_light_inside_is_in_units_of_the_skins(skin, mouth, expected):
+    assert light_inside(*painted(skin, mouth)).item() == pytest.approx(expected, abs=0.03)
+
+
+def test_light_inside_does_not_depend_on_the_pictures_size():
+    large, small = (light_inside(*painted(200, 50, size)).item() for size in (512, 128))
+    assert large == pytest.approx(small, abs=0.06)
+
+
+def test_light_between_the_lips_counts_for_and_light_on_the_cheeks_against():
+    picture, points = painted(200, 120)
+    light_inside(picture.requires_grad_(), points).sum().backward()
+    mouth, gradient = painted(0, 255)[0][0, 0] > 0, picture.grad[0, 0]
+    assert (gradient[mouth] >= 0).all()
+    assert (gradient[mouth] > 0).sum() > 20
+    assert (gradient[~mouth] <= 0).all()  # lighter skin makes the mouth darker
 
 
 # --- Regions ------------------------------------------------------------------------------------
@@ -204,29 +245,31 @@ def test_distance_is_nought_to_itself_and_grows_with_the_change():
 
 def landmarks(mouth, blendshapes=True):
     shapes = np.full(len(BLENDSHAPES), 0.3, np.float32) if blendshapes else None
-    return Landmarks(face(mouth).astype(np.float32), 1.0, shapes)
+    return Landmarks(face(mouth).astype(np.float32), 1.0, shapes, inside=0.5 if blendshapes else None)
 
 
 def test_a_face_and_a_track_are_measured_alike():
     faces = [landmarks(m) for m in (0.0, 0.05)]
     points, shapes = (np.stack([getattr(f, kind) for f in faces]) for kind in ("points", "blendshapes"))
-    track = FaceTrack(points, np.ones(2, np.float32), np.ones(2, bool), (), shapes)
+    track = FaceTrack(points, np.ones(2, np.float32), np.ones(2, bool), (), shapes, inside=np.full(2, 0.5, np.float32))
     assert of_track(track) == pytest.approx(torch.stack([of_landmarks(f) for f in faces]))
 
 
 def test_frames_without_a_face_are_nan():
     points, shapes = np.stack([landmarks(0.0).points] * 3), np.full((3, len(BLENDSHAPES)), 0.3, np.float32)
     points[1], shapes[1] = np.nan, np.nan
-    seen = of_track(FaceTrack(points, np.ones(3, np.float32), np.array([True, False, True]), (), shapes))
+    inside = np.array([0.5, np.nan, 0.5], np.float32)
+    found = np.array([True, False, True])
+    seen = of_track(FaceTrack(points, np.ones(3, np.float32), found, (), shapes, inside=inside))
     assert seen.isnan().all(1).tolist() == [False, True, False]
     assert seen[[0, 2]].isfinite().all()
 
 
-def test_a_detector_without_blendshapes_is_refused():
+def test_a_detector_without_expressions_is_refused():
     bare = landmarks(0.0, blendshapes=False)
     track = FaceTrack(bare.points[None], np.ones(1, np.float32), np.ones(1, bool), ())
     for refused in (lambda: of_landmarks(bare), lambda: of_track(track)):
-        with pytest.raises(ValueError, match="no blendshapes"):
+        with pytest.raises(ValueError, match="no expressions"):
             refused()
 
 
@@ -250,13 +293,13 @@ def test_points_do_not_depend_on_the_pictures_size(nets, picture):
     half = F.avg_pool2d(picture, 2)
     for first in (picture, half):
         probe = Probe(nets, first)
-        large, small = (probe.points(p)[0] for p in (picture, half))
+        large, small = (probe.look(p)[0] for p in (picture, half))
         assert large == pytest.approx(small, abs=0.01)
 
 
 @pytest.mark.pretrained
 def test_points_lie_on_the_face(nets, picture):
-    points = Probe(nets, picture).points(picture)[0][0] * 256  # read off the picture at 256 pixels
+    points = Probe(nets, picture).look(picture)[0][0] * 256  # read off the picture at 256 pixels
     for index, place in {39: (107, 119), 42: (147, 119), 33: (127, 175), 48: (103, 193), 54: (154, 193)}.items():
         assert points[index] == pytest.approx(torch.tensor(place), abs=6)
 

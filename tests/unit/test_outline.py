@@ -145,6 +145,16 @@ def test_lips_that_are_asked_to_cross_meet_and_keep_half_their_height(rest):
     np.testing.assert_allclose(over, -20)
 
 
+def test_lips_are_hardly_pulled_taller(rest):
+    goal = rest.copy()
+    goal[outline._OVER_LIP] -= [0, 30]
+    goal[outline._UNDER_LIP] += [0, 30]
+    within = possible(goal, rest, 1.5)
+    for inner, outer in ((outline._UPPER_LIP, outline._OVER_LIP), (outline._LOWER_LIP, outline._UNDER_LIP)):
+        height, drawn = (np.abs(lips[outer, 1] - lips[inner, 1]) for lips in (within, rest))
+        np.testing.assert_allclose(height, outline.LIPS[1] * drawn)
+
+
 def test_points_are_those_of_the_mesh_and_none_stands_twice():
     assert len(set(POINTS)) == len(POINTS)
     assert min(POINTS) >= 0
