@@ -184,7 +184,7 @@ class _Match:
 
 
 def _anchor(track: FaceTrack, face: Landmarks, options: Options) -> int:
-    """The driver's frame that motion is counted from: the asked, or the one most like the target, or the first."""
+    """The driver's frame that motion is counted from: the asked, or one at rest like the target, or the first."""
     if options.anchor is not None:
         if options.anchor >= len(track):
             raise UsageError(f"--anchor-frame {options.anchor}: the driver has frames 0 to {len(track) - 1}")
@@ -192,7 +192,7 @@ def _anchor(track: FaceTrack, face: Landmarks, options: Options) -> int:
     if face.inside is None or track.inside is None:
         return int(np.flatnonzero(track.found)[0])
     seen = zero_phase(landmarks.fill_gaps(expression.of_track(track).numpy(), track), options.smooth, track.cuts)
-    return int(expression.distance(torch.from_numpy(seen).float(), expression.of_landmarks(face)).argmin())
+    return expression.nearest_rest(torch.from_numpy(seen).float(), expression.of_landmarks(face))
 
 
 # ---- Pictures ------------------------------------------------------------------------------------------------------

@@ -148,9 +148,21 @@ def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: Tensor | 
 
 
 def distance(a: Tensor, b: Tensor, strength: Tensor | None = None) -> Tensor:
-    """How different expressions look: [...,M] and [M] -> [...]; numbers without `strength` [M] do not count."""
+    """How different expressions look: [...,M] and [...,M] -> [...]; numbers without `strength` [M] do not count."""
     weights = WEIGHTS if strength is None or not strength.any() else WEIGHTS * (strength != 0)
     return ((limited(a) - limited(b)) * weights.to(a.device)).abs().sum(-1)
+
+
+def nearest_rest(seen: Tensor, rest: Tensor, strength: Tensor | None = None) -> int:
+    """The frame of a clip [T,M] that looks most like the expression [M], among those where the face holds still.
+
+    Motion is counted from it, and a face that is about to speak is no place to start: all that rests would then be
+    pressed the other way.
+    """
+    steps = distance(seen[1:], seen[:-1], strength)  # [T-1]
+    moving = F.pad(steps, (1, 0)) + F.pad(steps, (0, 1)) if len(steps) else seen.new_zeros(1)
+    moving[[0, -1]] *= 2  # the ends have one neighbour only
+    return int((distance(seen, rest, strength) + moving).argmin())
 
 
 def of_landmarks(face: Landmarks) -> Tensor:

@@ -347,13 +347,13 @@ class Run:
         return self.options.fuse.motion == "absolute" or len(self.track) == 1
 
     def _anchor(self, seen: Tensor, rest: Tensor) -> int:
-        """The frame that relative motion starts from: the one whose expression is most like the target's own."""
+        """The frame that relative motion starts from: the asked, or the one at rest that is most like the target."""
         if self._anchored is not None:
             return self._anchored
         asked = self.options.anchor
         if asked is not None and asked >= len(seen):
             raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {len(seen) - 1}")
-        self._anchored = int(expression.distance(seen, rest, self.strength).argmin()) if asked is None else asked
+        self._anchored = expression.nearest_rest(seen, rest, self.strength) if asked is None else asked
         self.hooks.note(f"anchor frame: {self._anchored}")
         return self._anchored
 

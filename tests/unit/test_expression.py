@@ -19,6 +19,7 @@ from reenact.expression import (
     light_inside,
     limited,
     measure,
+    nearest_rest,
     of_landmarks,
     of_track,
     region_of,
@@ -238,6 +239,24 @@ def test_distance_is_nought_to_itself_and_grows_with_the_change():
     opened = torch.cat([measured(face(mouth)) for mouth in (0, 0.02, 0.06)])
     assert distance(opened, opened[0])[0] == 0
     assert (distance(opened, opened[0]).diff() > 0).all()
+
+
+def mouths(*openings):
+    return torch.cat([measured(face(opening)) for opening in openings])
+
+
+def test_motion_starts_where_the_face_rests_and_is_most_like_the_target():
+    clip = mouths(0.05, 0.05, 0.01, 0.01, 0.01, 0.05, 0.08, 0.08)
+    assert nearest_rest(clip, mouths(0.0)[0]) == 3
+    assert nearest_rest(clip, mouths(0.09)[0]) == 7
+
+
+def test_a_moment_on_the_way_is_no_rest_however_like_the_target():
+    assert nearest_rest(mouths(0.0, 0.0, 0.0, 0.03, 0.07, 0.08), mouths(0.02)[0]) in (0, 1)
+
+
+def test_a_clip_of_one_frame_rests():
+    assert nearest_rest(mouths(0.05), mouths(0.0)[0]) == 0
 
 
 # --- Detected faces -----------------------------------------------------------------------------
