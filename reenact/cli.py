@@ -182,8 +182,8 @@ def _add_look(group: _Group) -> None:
     _add(group, "--steps", "target.steps", "N", _whole(1), "steps at most to find TARGET in the generator")
     keys = "expressions of DRIVER to solve for at most, the others lie between; more follow closer and take longer"
     _add(group, "--keys", "solve.keys", "N", _whole(1), keys)
-    bend = "how much of what the generator misses of an expression is made up by bending the picture; 0: nothing"
-    _add(group, "--bend", "bend.share", "X", _not_negative, bend)
+    folds = "how much of the shading of folds that the generator draws is laid on the photo; 0: none"
+    _add(group, "--folds", "compose.folds", "X", _not_negative, folds)
     driver_steps = "steps at most to find each frame of DRIVER, where --fuse is splice"
     _add(group, "--driver-steps", "driver.steps", "N", _whole(1), driver_steps)
 

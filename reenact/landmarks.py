@@ -157,9 +157,8 @@ def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
         return table
 
     shapes, poses = [f.blendshapes if f else None for f in chosen], [f.pose if f else None for f in chosen]
-    outlines = [f.outline if f else None for f in chosen]
+    meshes = [f.mesh if f else None for f in chosen]
     insides = [f.inside if f else None for f in chosen]
-    known = next((o for o in outlines if o is not None), None)
     return FaceTrack(
         points=rows([f.points if f else None for f in chosen], (68, 2)),
         score=rows([f.score if f else None for f in chosen], ()),
@@ -167,7 +166,7 @@ def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
         cuts=cuts,
         blendshapes=rows([*shapes], (51,)) if any(s is not None for s in shapes) else None,
         pose=rows([*poses], (3,)) if any(p is not None for p in poses) else None,
-        outline=rows([*outlines], known.shape) if known is not None else None,
+        mesh=rows([*meshes], (478, 3)) if any(m is not None for m in meshes) else None,
         inside=rows([*insides], ()) if any(i is not None for i in insides) else None,
     )
 

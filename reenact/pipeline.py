@@ -17,16 +17,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import expression, landmarks, plugins
+from . import expression, landmarks, motion, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
-from .bend import Bender, BendOptions, Outline
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
-from .devices import choose_device
+from .compose import Composer, ComposeOptions, Drawn
+from .devices import choose_device, quick_dtype
 from .errors import UsageError
-from .face_landmarker import FaceLandmarkerNets
+from .face_landmarker import FaceLandmarkerNets, canonical_axes, to_68
 from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .generators import Generator
-from .geometry import apply, inverse
+from .geometry import apply, inverse, scale_of
 from .images import is_image, read_image, to_tensor
 from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
@@ -52,10 +52,10 @@ class Options:
     fuse: FuseOptions = field(default_factory=FuseOptions)
     solve: SolveOptions = field(default_factory=SolveOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
-    bend: BendOptions = field(default_factory=BendOptions)
+    compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     anchor: int | None = None  # the driver's frame that relative motion starts from; None: chosen
-    size: int | None = None  # of generated pictures; None: the generator's own
+    size: int | None = None  # of generated pictures; None: what the target's face needs
     start: float | None = None  # seconds
     end: float | None = None
     max_frames: int | None = None
@@ -145,7 +145,8 @@ class Run:
             _, reader = landmarks.choose_detector("landmarker", store, self.device)
             self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
-        self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device)
+        quick = torch.float32 if options.target.distance == "conv" else quick_dtype(self.device)
+        self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device, quick)
         self.whitening = Whitening(self.generator)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
         self.size = self._checked_size()
@@ -172,11 +173,18 @@ class Run:
         return torch.float32 if self.options.target.distance == "conv" else torch.bfloat16
 
     def _checked_size(self) -> int:
-        size = self.options.size or self.generator.sizes[-1]
+        size = self.options.size or self._needed_size()
         if size not in self.generator.sizes:
             known = ", ".join(map(str, self.generator.sizes))
             raise UsageError(f"--size {size}: {self.generator.name} makes pictures of {known}")
         return size
+
+    def _needed_size(self) -> int:
+        """The smallest picture that is no coarser than the photo; the paper's recipe takes the whole."""
+        sizes = self.generator.sizes
+        if self.options.fuse.method == "splice":
+            return sizes[-1]
+        return next((size for size in sizes if size >= max(scale_of(self.crop), SMALLEST)), sizes[-1])
 
     def _driver_frames(self) -> Iterator[Frame]:
         if self.still:
@@ -231,11 +239,11 @@ class Run:
         return self.generator.synthesize(w[None], self.size)
 
     @torch.inference_mode()
-    def _drawn(self, w: Tensor, probe: expression.Probe) -> Face:
+    def _drawn(self, w: Tensor, probe: expression.Probe) -> Drawn:
         picture = self._picture(w)
-        points, _, _ = probe.look(picture)
+        mesh = probe.mesh(picture)[0, :, :2]
         rgb = (picture[0].float().permute(1, 2, 0).clamp(-1, 1) * 0.5 + 0.5).cpu().numpy()
-        return Face(np.ascontiguousarray(rgb, np.float32), points[0].float().cpu().numpy())
+        return Drawn(np.ascontiguousarray(rgb, np.float32), mesh.double().cpu().numpy())
 
     def _show(self, stage: str, index: int, rgb: Rgb) -> None:
         if self.hooks.picture:
@@ -246,49 +254,57 @@ class Run:
         with torch.inference_mode():
             probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], self.size))
         base = self._drawn(self.w, probe)
-        self._show("reconstruction", 0, _as_rgb(base))
-        blender = Blender(self.target, self.crop, base, self.options.blend)
-        make = self._spliced if self.options.fuse.method == "splice" else self._solved
-        faces = ((frame, self._drawn(w, probe)) for frame, w in make(probe))
-        for result in self._bent(self._composites(blender, self._settled(faces, base)), probe):
+        self._show("reconstruction", 0, _as_rgb(base.picture))
+        results = self._pasted if self.options.fuse.method == "splice" else self._composed
+        for result in results(probe, base):
             self._show_result(result)
             yield result
             self.hooks.progress("frames", result.index + 1, len(self.track))
 
-    def _composites(self, blender: Blender, faces: Iterator[tuple[Frame, Face, Affine]]) -> Iterator[Frame]:
-        for frame, face, move in faces:
-            result = blender.blend(face, frame.index, frame.pts, frame.seconds, move)
+    def _composed(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
+        """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
+        composer, goals = self._composer(base)
+        scenes = self._scenes()
+
+        def drawn() -> Iterator[tuple[tuple[Frame, Drawn], Floats, int]]:
+            for frame, w in self._solved(probe):
+                face = self._drawn(w, probe)
+                yield (frame, face), face.points.astype(np.float32), int(scenes[frame.index])
+
+        for (frame, face), points in self._smoothed(drawn(), SHORT_LINE):
+            face = replace(face, points=points.astype(np.float64))
+            goal = goals[frame.index]
             if self.hooks.picture:
-                self._show_stages(frame, face, blender.warped(face, move))
-            yield result
+                self._show_stages(frame, face.picture, composer.warped(goal, face))
+            yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
 
-    def _bent(self, composites: Iterator[Frame], probe: expression.Probe) -> Iterator[Frame]:
-        """Each composite, its lines brought to where the driver's motion since the anchor frame asks for them."""
-        if not self._bends():
-            yield from composites
-            return
-        bender, scenes = self._bender(probe), self._scenes()
+    def _composer(self, base: Drawn) -> tuple[Composer, NDArray[np.float64]]:
+        """What makes the frames, and where the target's points should be in each, [T,478,2] in units of its crop."""
+        with torch.inference_mode():
+            picture = to_tensor(cut_out(self.target, self.crop, self._seen_size()).rgb, self.device)
+            mesh = expression.Probe(self.nets, picture).mesh(picture)
+        rest = mesh[0, :, :2].double().cpu().numpy()
+        assert self.track.mesh is not None  # every face has one, or `WithExpressions` gives it
+        driver = landmarks.fill_gaps(self.track.mesh, self.track)
+        driver = zero_phase(driver, self.options.smooth, self.track.cuts).astype(np.float32)
+        to_rest = canonical_axes(mesh)[0].double().cpu().numpy()
+        fuse = self.options.fuse
+        strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
+        goals = motion.goals(driver, driver[self._anchored or 0], rest, to_rest, strength)
+        return Composer(self.target, self.crop, rest, base, self.options.compose), goals
 
-        def measured() -> Iterator[tuple[tuple[Frame, Outline], Floats, int]]:
-            for frame in composites:
-                seen = bender.measured(frame.rgb)
-                yield (frame, seen), bender.missing(seen, frame.index).astype(np.float32), int(scenes[frame.index])
+    def _seen_size(self) -> int:
+        """Pixels of the crop in which the target's points are measured."""
+        return 512 if scale_of(self.crop) > 256 else 256
 
-        for (frame, seen), missing in self._smoothed(measured(), SHORT_LINE):
-            yield bender.bent(frame, seen, missing.astype(np.float64))
-
-    def _bends(self) -> bool:
-        """Whether composites are bent: not where there is no motion to follow, nor for the paper's splice."""
-        return self.options.fuse.method == "expression" and not self._absolute() and self.options.bend.share > 0
-
-    def _bender(self, probe: expression.Probe) -> Bender:
-        options = self.options
-        assert self.track.outline is not None  # every face has one, or `WithExpressions` gives it
-        outlines = landmarks.fill_gaps(self.track.outline, self.track)
-        outlines = zero_phase(outlines, options.smooth, self.track.cuts).astype(np.float32)
-        strength = {name: options.fuse.strength * share for name, share in parse_regions(options.fuse.regions).items()}
-        anchor = self._anchor(self._seen(), self._rest(probe))
-        return Bender(self.nets, self.target, self.crop, outlines, anchor, strength, options.bend)
+    def _pasted(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
+        """Generated faces laid over the photo, as in the paper."""
+        blender = Blender(self.target, self.crop, _face(base), self.options.blend)
+        faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced(probe))
+        for frame, face, move in self._settled(faces, _face(base)):
+            if self.hooks.picture:
+                self._show_stages(frame, face.picture, blender.warped(face, move))
+            yield blender.blend(face, frame.index, frame.pts, frame.seconds, move)
 
     def _settled(self, faces: Iterator[tuple[Frame, Face]], base: Face) -> Iterator[tuple[Frame, Face, Affine]]:
         """Each face and what moves it onto the target's; that, and the landmarks that the mask follows, smoothed."""
@@ -301,9 +317,9 @@ class Run:
         for (frame, face), smooth in self._smoothed(places):
             yield frame, replace(face, points=smooth[3:]), smooth[:3].T.astype(np.float64)
 
-    def _show_stages(self, frame: Frame, face: Face, warped: Rgb) -> None:
+    def _show_stages(self, frame: Frame, picture: Floats, warped: Rgb) -> None:
         self._show("driver", frame.index, frame.rgb)
-        self._show("fused", frame.index, _as_rgb(face))
+        self._show("fused", frame.index, _as_rgb(picture))
         self._show("warped", frame.index, warped)
 
     def _show_result(self, result: Frame) -> None:
@@ -318,8 +334,7 @@ class Run:
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
-        options = replace(self.options.solve, bent=self._bends())
-        solver = Solver(self.generator, probe, self.w, self.layers, options, self.size)
+        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size)
         goals = self._goals(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         for frame in self._tracked_frames():
@@ -415,8 +430,16 @@ class Run:
         return ((passenger, value) for passenger, value, _ in items)
 
 
-def _as_rgb(face: Face) -> Rgb:
-    return np.rint(face.picture * 255).astype(np.uint8)
+def _as_rgb(picture: Floats) -> Rgb:
+    return np.rint(picture * 255).astype(np.uint8)
+
+
+def _face(drawn: Drawn) -> Face:
+    return Face(drawn.picture, to_68(drawn.points.astype(np.float32)))
+
+
+SMALLEST = 256
+"""Pixels of a generated face: smaller ones show no teeth."""
 
 
 def face_weight(points: NDArray[np.floating], crop: Affine, size: int) -> Tensor:

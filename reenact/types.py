@@ -77,7 +77,7 @@ class Landmarks(_Printed):
     score: float  # 0..1
     blendshapes: Floats | None = None  # float32 [51], `face_landmarker.BLENDSHAPES` names them
     pose: Floats | None = None  # float32 [3]: yaw, pitch, roll in degrees
-    outline: Floats | None = None  # float32 [K,3]: `outline.POINTS` of `face_landmarker.facing`
+    mesh: Floats | None = None  # float32 [478,3]: `face_landmarker.facing`
     inside: float | None = None  # how light it is between the lips, see `expression.light_inside`
 
     def __post_init__(self) -> None:
@@ -86,8 +86,8 @@ class Landmarks(_Printed):
             _check("blendshapes", self.blendshapes, (51,), np.float32)
         if self.pose is not None:
             _check("pose", self.pose, (3,), np.float32)
-        if self.outline is not None:
-            _check("outline", self.outline, (None, 3), np.float32)
+        if self.mesh is not None:
+            _check("mesh", self.mesh, (478, 3), np.float32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -100,7 +100,7 @@ class FaceTrack(_Printed):
     cuts: tuple[int, ...]  # indices of the first frame after each scene cut
     blendshapes: Floats | None = None  # float32 [T,51]
     pose: Floats | None = None  # float32 [T,3]: yaw, pitch, roll in degrees
-    outline: Floats | None = None  # float32 [T,K,3]; see `Landmarks`
+    mesh: Floats | None = None  # float32 [T,478,3]; see `Landmarks`
     inside: Floats | None = None  # float32 [T]; see `Landmarks`
 
     def __post_init__(self) -> None:
@@ -112,8 +112,8 @@ class FaceTrack(_Printed):
             _check("blendshapes", self.blendshapes, (frames, 51), np.float32)
         if self.pose is not None:
             _check("pose", self.pose, (frames, 3), np.float32)
-        if self.outline is not None:
-            _check("outline", self.outline, (frames, None, 3), np.float32)
+        if self.mesh is not None:
+            _check("mesh", self.mesh, (frames, 478, 3), np.float32)
         if self.inside is not None:
             _check("inside", self.inside, (frames,), np.float32)
 

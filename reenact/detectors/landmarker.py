@@ -29,7 +29,6 @@ from ..face_landmarker import (
 )
 from ..geometry import apply, inverse
 from ..images import to_tensor
-from ..outline import POINTS
 from ..types import Floats, Landmarks, Rgb
 from ..weights import WeightStore
 
@@ -151,10 +150,10 @@ class LandmarkerDetector:
             return []
         shapes = self._nets.blendshapes(faces.points.to(self._device)).cpu().numpy()
         points, poses = to_68(faces.points).numpy(), head_pose(faces.points).numpy()
-        outlines = facing(faces.points)[:, list(POINTS)].numpy()
+        meshes = facing(faces.points).numpy()
         scores = faces.presence.tolist()
         insides = [_inside(rgb, *each) for each in zip(points, roi_of_points(faces.points), strict=True)]
-        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, outlines, insides, strict=True)]
+        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, meshes, insides, strict=True)]
 
     def _tensor(self, images: Rgb) -> Tensor:
         """[N,H,W,3] of 0..255 as [N,3,H,W] of 0..1."""

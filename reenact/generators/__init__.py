@@ -2,7 +2,9 @@
 
 Each module has
 
-    create(store: WeightStore, device: torch.device) -> Generator
+    create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> Generator
+
+`dtype` is what it computes in; latents and pictures are float32 whatever it is.
 """
 
 from __future__ import annotations

@@ -42,11 +42,14 @@ def haar_upsample(x: Tensor) -> Tensor:
     """Inverse Haar transform. [N,4C,H,W] (C low-pass, then LH, HL, HH interleaved) -> [N,C,2H,2W]."""
     n, c4, height, width = x.shape
     c = c4 // 4
-    ll = x[:, :c]
-    lh, hl, hh = x[:, c:].reshape(n, c, 3, height, width).unbind(2)
+    # Channels last, as the convolutions have them: no copy before, none after.
+    x = x.permute(0, 2, 3, 1)  # [N,H,W,4C]
+    ll = x[..., :c]
+    lh, hl, hh = x[..., c:].unflatten(3, (c, 3)).unbind(4)
     low, high, cross, rest = ll + lh, hl + hh, ll - lh, hl - hh
-    quads = torch.stack([low + high, low - high, cross + rest, cross - rest], 2)  # [N,C,4,H,W]
-    return F.pixel_shuffle(quads.reshape(n, c4, height, width) * 0.5, 2)
+    rows = torch.stack([low + high, low - high], 3), torch.stack([cross + rest, cross - rest], 3)
+    doubled = torch.stack(rows, 2) * 0.5  # [N,H,2,W,2,C]
+    return doubled.reshape(n, 2 * height, 2 * width, c).permute(0, 3, 1, 2)
 
 
 def haar_downsample(x: Tensor) -> Tensor:
@@ -303,13 +306,19 @@ class MobileGenerator:
     paper_layers: tuple[int, ...] = (2, 4)
 
     def __init__(
-        self, mapping: Mapping, synthesis: Synthesis, trained: dict[str, Tensor], device: torch.device
+        self,
+        mapping: Mapping,
+        synthesis: Synthesis,
+        trained: dict[str, Tensor],
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.mapping = mapping.to(device)
-        self.synthesis = channels_last(synthesis, device)
+        self.synthesis = channels_last(synthesis, device).to(dtype)
         heads = nn.ModuleDict({str(size): ImageHead(synthesis, size) for size in EXITS})
         heads.load_state_dict({k.removeprefix("heads."): v for k, v in trained.items() if k.startswith("heads.")})
-        self.heads = channels_last(heads.requires_grad_(False).eval(), device)
+        self.heads = channels_last(heads.requires_grad_(False).eval(), device).to(dtype)
+        self._dtype = dtype
         self.mean_latent = trained["mean"].to(device).repeat(SLOTS, 1)  # [L,512]
         self.covariance = trained["covariance"].to(device)
 
@@ -321,10 +330,11 @@ class MobileGenerator:
         """
         if size not in self.sizes:
             raise ValueError(f"size {size}: {self.name} makes pictures of {', '.join(map(str, self.sizes))}")
+        w = w.to(self._dtype)
         if size == NATIVE_SIZE:
-            return self.synthesis(w)  # type: ignore[no-any-return]  # a module's call is untyped
+            return self.synthesis(w).float()  # type: ignore[no-any-return]  # a module's call is untyped
         features = next(islice(self.synthesis.hidden(w), layer_of(size), None))
-        return self.heads[str(size)](features, w)  # type: ignore[no-any-return]  # the same
+        return self.heads[str(size)](features, w).float()  # type: ignore[no-any-return]  # the same
 
     def map(self, z: Tensor) -> Tensor:
         """[N,512] normal noise -> [N,512] W."""
@@ -338,11 +348,11 @@ class MobileGenerator:
         return tuple(s for s in (first, first + 1) if s in self.live_layers)
 
 
-def create(store: WeightStore, device: torch.device) -> MobileGenerator:
-    """The generator with its early exits, frozen, on `device`.
+def create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> MobileGenerator:
+    """The generator with its early exits, frozen, on `device`, computing in `dtype`.
 
     Raises:
         WeightsError: a weight file can't be had or read.
     """
     mapping, synthesis = load_networks(store)
-    return MobileGenerator(mapping, synthesis, load_file(shipped("mobile_heads.safetensors")), device)
+    return MobileGenerator(mapping, synthesis, load_file(shipped("mobile_heads.safetensors")), device, dtype)

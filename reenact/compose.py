@@ -1,0 +1,242 @@
+"""The photo itself, moved: skin, eyes and mouth of a frame.
+
+A generator draws a face that is like the photo's, but not it. So of the drawn face only what the photo cannot have is
+taken: the inside of an opening mouth, and the shading of folds that an expression makes. All else is the photo, bent by
+its mesh (mesh.py) to where the driver's motion has it (motion.py); where nothing moves it is the photo bit by bit, so
+that there is no seam to hide. The folds are the ratio of two drawn faces, with the expression and without, as in Liu et
+al., "Expressive Expression Mapping with Ratio Images" (2001).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import mesh, motion
+from .geometry import apply, inverse, scale_of
+from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
+from .types import Affine, Floats, Frame, Rgb
+
+Points = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ComposeOptions:
+    """Lengths are shares of the crop's side."""
+
+    folds: float = 0.8  # how much of the drawn folds is laid on the photo
+    fine: float = 0.006  # sigma below which shading is the generator's noise ...
+    coarse: float = 0.05  # ... and above which it is its light
+    lips: float = 0.0035  # sigma of the edge between lips and what lies between them
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A generated face and where its points are."""
+
+    picture: Floats  # [S,S,3], RGB in [0,1]
+    points: Points  # [478,2] in units of the picture, which is aligned as the target's crop
+
+
+class Composer:
+    """Makes frames of one target."""
+
+    def __init__(self, target: Rgb, crop: Affine, rest: Points, base: Drawn, options: ComposeOptions | None = None) -> None:
+        """Prepare the target.
+
+        Args:
+            target: uint8 [H,W,3].
+            crop: the target's crop, unit square to pixels.
+            rest: the target's own points [478,2] in units of the crop.
+            base: the target's reconstruction, drawn at rest.
+            options: how.
+        """
+        self.options = options or ComposeOptions()
+        self.target, self.rest, self.base, self._crop = target, rest, base, crop
+        self._mesh = mesh.over(rest)
+        self._cells = int(np.clip(scale_of(crop), 128, 512))
+        corners = apply(crop, np.vstack([self._mesh.ring, rest]))
+        height, width = target.shape[:2]
+        low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, [width - 1, height - 1])
+        high = np.clip(np.ceil(corners.max(0)).astype(int) + 3, low + 1, [width, height])
+        self._box = slice(low[1], high[1]), slice(low[0], high[0])
+        self._origin = low.astype(np.float32)
+        y, x = np.mgrid[self._box]
+        self._pixels = np.stack([x, y], 2).astype(np.float32)
+        units = apply(inverse(crop), self._pixels.reshape(-1, 2).astype(np.float64))
+        self._units = units.reshape(self._pixels.shape).astype(np.float32)  # [h,w,2], of the crop
+        self._in_cells = self._units * self._cells - 0.5
+        axis = (np.arange(self._cells, dtype=np.float32) + 0.5) / self._cells
+        self._grid = np.stack(np.meshgrid(axis, axis), 2)
+        self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
+        self._openings = [_opening(rest, eye) for eye in (0, 1)]
+        self._parted = _parted(rest)
+        self._gain = self._skin_gain()
+
+    def compose(self, goal: Points, face: Drawn, index: int, pts: int, seconds: float) -> Frame:
+        """The target with its points at `goal` [478,2]; between its lips is what `face` has there."""
+        field = self._mesh.field(goal, self._source(goal), self._cells)
+        moved = self._eyes(goal, self._looked_up(field))
+        picture = _remap(self._photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
+        shade = self._folds(goal, face)
+        if shade is not None:
+            picture = picture * np.exp(self._looked_up(shade))[:, :, None]
+        picture = self._mouth(goal, face, picture)
+        rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
+        rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+        changed = (rgb[self._box] != self.target[self._box]).any(2)
+        matte[self._box][changed] = 255
+        return Frame(rgb, index, pts, seconds, matte)
+
+    def warped(self, goal: Points, face: Drawn) -> Rgb:
+        """The drawn face bent to the goal where it belongs, on black: uint8 [H,W,3], for a look at the stages."""
+        rgb = np.zeros_like(self.target)
+        field = self._looked_up(self._mesh.field(goal, face.points, self._cells))
+        seen = _remap(face.picture, (self._units + field) * len(face.picture) - 0.5, cv2.INTER_LINEAR)
+        rgb[self._box] = np.rint(seen.clip(0, 1) * 255).astype(np.uint8)
+        return rgb
+
+    def _looked_up(self, image: Floats) -> Floats:
+        """[cells,cells,...] -> at the pixels of the box."""
+        return _remap(image, self._in_cells, cv2.INTER_LINEAR)
+
+    def _source(self, goal: Points) -> Points:
+        """Where the photo has what comes to the goal [478,2]: its own points, but that a shut eye hides its lower rim.
+
+        The mesh's lids run inside the eye's dark rim, which would be left as a shadow below the shut lid.
+        """
+        source = self.rest.copy()
+        for eye, (upper, lower) in enumerate(motion.LIDS):
+            shut = 1 - min(max(_opening(goal, eye) / max(self._openings[eye], 1e-4), 0), 1)
+            source[lower] += _RIM * shut * (self.rest[lower] - self.rest[upper])
+        return source
+
+    # ---- eyes
+
+    def _eyes(self, goal: Points, moved: Floats) -> Floats:
+        """The field [h,w,2] with the eyeballs' own motion between the lids."""
+        for eye in (0, 1):
+            ring = goal[motion.eye_ring(eye)]
+            alpha = self._looked_up(mesh.polygon(ring, self._cells))[:, :, None]
+            if alpha.max() == 0:
+                continue
+            corners, iris = list(motion.CORNERS[eye]), motion.IRISES[eye]
+            shift = (goal[corners] - self.rest[corners]).mean(0)  # of the whole eye
+            glance = goal[iris] - self.rest[iris] - shift
+            radius = np.linalg.norm(self.rest[iris + 1 : iris + 5] - self.rest[iris], axis=1).mean()
+            place = self._units - shift.astype(np.float32)  # where it would be without a glance
+            left, right = self.rest[corners, 0]
+            centre = self.rest[iris, 0]
+            # All of the iris moves; what is white gives way, less and less towards the corners.
+            glance[0] = np.clip(glance[0], 0.6 * min(left - centre + radius, 0), 0.6 * max(right - centre - radius, 0))
+            seen = centre + glance[0]
+            x = place[:, :, 0]
+            share_left = ((x - left) / max(seen - radius - left, 1e-4)).clip(0, 1)
+            share_right = ((right - x) / max(right - seen - radius, 1e-4)).clip(0, 1)
+            share = np.minimum(share_left, share_right)
+            source = np.stack([x - share * glance[0], place[:, :, 1] - share * glance[1]], 2)
+            # Lids wider than at rest: what they show is stretched, for the photo has nothing behind them.
+            wider = max(_opening(goal, eye) / max(self._openings[eye], 1e-4), 1.0)
+            middle = self.rest[iris, 1]
+            source[:, :, 1] = middle + (source[:, :, 1] - middle) / wider
+            moved = moved + alpha * (source - self._units - moved)
+        return np.asarray(moved, np.float32)
+
+    # ---- folds
+
+    def _folds(self, goal: Points, face: Drawn) -> Floats | None:
+        """The logarithm of the shade [cells,cells] that the expression lays on the skin."""
+        if self.options.folds == 0:
+            return None
+        with_it, without = (self._light(goal, each) for each in (face, self.base))
+        skin = self._skin(goal)
+        change = (np.log(with_it + 0.08) - np.log(without + 0.08)) * skin
+        fine, coarse = (self.options.fine * self._cells, self.options.coarse * self._cells)
+        weights = [_blurred(skin, sigma) + 1e-3 for sigma in (fine, coarse)]
+        band = _blurred(change, fine) / weights[0] - _blurred(change, coarse) / weights[1]
+        return np.asarray(self.options.folds * np.tanh(band / 0.25) * 0.25 * _blurred(skin, fine), np.float32)
+
+    def _light(self, goal: Points, face: Drawn) -> Floats:
+        """How light a drawn face is, bent to the goal: [cells,cells]."""
+        field = self._mesh.field(goal, face.points, self._cells)
+        seen = _remap(face.picture, (self._grid + field) * len(face.picture) - 0.5, cv2.INTER_LINEAR)
+        return np.asarray(seen @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+
+    def _skin(self, goal: Points) -> Floats:
+        """[cells,cells]: 1 on the face, without eyes and lips, soft at the edge."""
+        hull = cv2.convexHull(goal[: motion.SKIN].astype(np.float32))[:, 0].astype(np.float64)
+        skin = _blurred(cv2.erode(mesh.polygon(hull, self._cells), np.ones((9, 9))), 0.012 * self._cells)
+        for ring, reach in ((motion.eye_ring(0), 0.01), (motion.eye_ring(1), 0.01), (list(OUTER_LIPS), 0.02)):
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * self._cells) + 1,) * 2)
+            skin = skin * (1 - cv2.dilate(mesh.polygon(goal[ring], self._cells), disc))
+        return np.asarray(skin, np.float32)
+
+    # ---- mouth
+
+    def _mouth(self, goal: Points, face: Drawn, picture: Floats) -> Floats:
+        """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
+        parted = _parted(goal)
+        # A mouth that is open in the photo keeps its teeth until it opens further.
+        share = _ramp(parted - self._parted, 0.002, 0.008) * _ramp(parted / max(self._parted, 0.012), 1.1, 1.6)
+        if share == 0:
+            return picture
+        alpha = mesh.polygon(goal[list(INNER_LIPS)], self._cells)
+        alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells))
+        rows, columns = np.nonzero(alpha.max(1))[0], np.nonzero(alpha.max(0))[0]
+        if not len(rows):
+            return picture
+        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        field = self._looked_up(self._mesh.field(goal, face.points, self._cells))[part]
+        size = len(face.picture)
+        drawn, scale = face.picture, scale_of(self._crop) / size
+        if scale < 0.7:  # a face smaller than what was drawn must not alias
+            drawn = _blurred(drawn, 0.5 / scale)
+        seen = _remap(drawn, (self._units[part] + field) * size - 0.5) * self._gain
+        out = picture.copy()
+        out[part] += alpha[part][:, :, None] * (seen - out[part])
+        return out
+
+    def _skin_gain(self) -> Floats:
+        """What each channel of a drawn face takes to be as light as the photo's skin round the mouth."""
+        cells = self._cells
+        ring = self.rest[list(OUTER_LIPS)]
+        around = mesh.polygon(ring.mean(0) + 1.6 * (ring - ring.mean(0)), cells) * (1 - mesh.polygon(ring, cells))
+        photo = _remap(
+            self._photo, (apply(self._crop, self._grid.reshape(-1, 2).astype(np.float64)).reshape(self._grid.shape) - self._origin).astype(np.float32), cv2.INTER_LINEAR
+        )
+        field = self._mesh.field(self.rest, self.base.points, cells)
+        drawn = _remap(self.base.picture, (self._grid + field) * len(self.base.picture) - 0.5, cv2.INTER_LINEAR)
+        here = around > 0.5
+        return np.asarray((photo[here].mean(0) / drawn[here].mean(0).clip(0.02)).clip(0.5, 2), np.float32)
+
+
+_RIM = 0.25
+"""How far below the mesh's lower lid an eye's rim reaches, of the eye's opening."""
+
+
+def _opening(points: Points, eye: int) -> float:
+    upper, lower = motion.LIDS[eye]
+    return float((points[lower, 1] - points[upper, 1]).mean())
+
+
+def _parted(points: Points) -> float:
+    """How far apart the lips are."""
+    return float((points[LOWER_LIP, 1] - points[UPPER_LIP, 1]).mean())
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    t = min(max((value - low) / (high - low), 0.0), 1.0)
+    return t * t * (3 - 2 * t)
+
+
+def _blurred(image: Floats, sigma: float) -> Floats:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.3, sigma), borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _remap(image: Floats, places: Floats, how: int = cv2.INTER_CUBIC) -> Floats:
+    """An image [h,w] or [h,w,C] at places [H,W,2] (x,y), its edge repeated."""
+    x, y = (np.ascontiguousarray(places[:, :, i], np.float32) for i in (0, 1))
+    return np.asarray(cv2.remap(image, x, y, how, borderMode=cv2.BORDER_REPLICATE), np.float32)

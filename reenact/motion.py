@@ -1,0 +1,101 @@
+"""Where a driver's motion brings the points of a target's face.
+
+They are points of the Face Landmarker's mesh, turned by the rigid fit of its canonical face to look into the camera, so
+that what is left of a driver's motion is its expression, and scaled to that face's centimetres, so that it fits a face
+of any size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .types import Floats
+
+SKIN = 468
+"""The mesh's points from here on are the irises': five an eye, its middle first."""
+
+# Numbers of the mesh's points; left and right as in the image.
+# fmt: off
+OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
+INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
+"""A ring."""
+_CHEEKS_AND_JAW = (
+    50, 280, 205, 425, 36, 266, 187, 411, 207, 427, 64, 294, 98, 327,
+    132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361,
+)
+_BROWS = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55, 300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
+_STILL = (10, 67, 297, 109, 338, 54, 284, 127, 356, 234, 454, 6, 197, 195, 5, 4, 162, 389, 168, 33, 133, 362, 263)
+# fmt: on
+LIDS = (
+    ([246, 161, 160, 159, 158, 157, 173], [7, 163, 144, 145, 153, 154, 155]),
+    ([398, 384, 385, 386, 387, 388, 466], [382, 381, 380, 374, 373, 390, 249]),
+)
+"""Of each eye the upper lid and the lower, from left to right, without the corners."""
+CORNERS = ((33, 133), (362, 263))
+"""Of each eye, left and right in the image."""
+UPPER_LIP, LOWER_LIP = list(INNER_LIPS[:10:-1]), list(INNER_LIPS[1:10])
+"""From the corner on the left to the one on the right, without both."""
+PARTS: dict[str, tuple[int, ...]] = {
+    "mouth": (*OUTER_LIPS, *INNER_LIPS, *_CHEEKS_AND_JAW),
+    "eyes": tuple(i for eye in LIDS for lid in eye for i in lid),
+    "brows": _BROWS,
+}
+"""Regions, as of `--regions`, and points of the mesh that move with them alone."""
+IRISES = (468, 473)
+WIDEST = 1.5
+"""How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
+SHUT = 0.1
+"""The share of its opening at which an eye counts as shut: a blink is over before its lids are seen to touch."""
+
+
+def eye_ring(eye: int) -> list[int]:
+    upper, lower = LIDS[eye]
+    left, right = CORNERS[eye]
+    return [left, *upper, right, *lower[::-1]]
+
+
+def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray[np.float64]:
+    """How much of the driver's motion each point [478] takes: what lies between regions takes some of each."""
+    near, values = [], []
+    for points, value in ((*((PARTS[p], strength[p]) for p in PARTS), (_STILL, 0.0))):
+        gaps = np.linalg.norm(rest[:, None] - rest[None, list(points)], axis=2).min(1)
+        near.append(1 / (gaps**2 + 1e-6))
+        values.append(value)
+    weights = np.array(near)
+    out = (weights * np.array(values)[:, None]).sum(0) / weights.sum(0)
+    out[SKIN:] = strength["eyes"]
+    return out
+
+
+def goals(
+    driver: Floats, anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.float64], strength: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
+
+    Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
+
+    Args:
+        driver: [T,478,3], as of `FaceTrack.mesh`.
+        anchor: the mesh that motion starts from: [478,3], or one a frame [T,478,3].
+        rest: the target's points [478,2], in any units.
+        to_rest: [2,3], what a change in centimetres of a face that looks into the camera is in those units.
+        strength: 1 is all of the change, by region.
+
+    Returns:
+        [T,478,2] in the units of `rest`.
+    """
+    moved: NDArray[np.float64] = rest + shares(rest, strength)[:, None] * ((driver - anchor) @ to_rest.T)
+    for upper, lower in LIDS:
+        opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
+        usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)
+        change = ((opening / usual - SHUT) / (1 - SHUT)).clip(0) - 1
+        open_by = (1 + strength["eyes"] * change).clip(0, WIDEST)
+        moved[:, upper] = moved[:, lower] + open_by[:, None, None] * (rest[upper] - rest[lower])
+    # Lips that are asked to cross, as when the driver presses its own more than in the anchor frame, only meet.
+    crossing = (moved[:, UPPER_LIP, 1] - moved[:, LOWER_LIP, 1]).clip(0)
+    moved[:, LOWER_LIP, 1] += crossing / 2
+    moved[:, UPPER_LIP, 1] -= crossing / 2
+    return moved
