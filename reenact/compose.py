@@ -44,7 +44,15 @@ class Drawn:
 class Composer:
     """Makes frames of one target."""
 
-    def __init__(self, target: Rgb, crop: Affine, rest: Points, base: Drawn, options: ComposeOptions | None = None) -> None:
+    def __init__(
+        self,
+        target: Rgb,
+        crop: Affine,
+        rest: Points,
+        base: Drawn,
+        triangles: NDArray[np.int32],
+        options: ComposeOptions | None = None,
+    ) -> None:
         """Prepare the target.
 
         Args:
@@ -52,11 +60,12 @@ class Composer:
             crop: the target's crop, unit square to pixels.
             rest: the target's own points [478,2] in units of the crop.
             base: the target's reconstruction, drawn at rest.
+            triangles: of the points' mesh, as of `face_landmarker.read_triangles`.
             options: how.
         """
         self.options = options or ComposeOptions()
         self.target, self.rest, self.base, self._crop = target, rest, base, crop
-        self._mesh = mesh.over(rest)
+        self._mesh = mesh.over(rest, triangles)
         self._cells = int(np.clip(scale_of(crop), 128, 512))
         corners = apply(crop, np.vstack([self._mesh.ring, rest]))
         height, width = target.shape[:2]
@@ -78,6 +87,7 @@ class Composer:
 
     def compose(self, goal: Points, face: Drawn, index: int, pts: int, seconds: float) -> Frame:
         """The target with its points at `goal` [478,2]; between its lips is what `face` has there."""
+        goal = self._mesh.unfolded(goal, self.rest)
         field = self._mesh.field(goal, self._source(goal), self._cells)
         moved = self._eyes(goal, self._looked_up(field))
         picture = _remap(self._photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
@@ -194,7 +204,9 @@ class Composer:
         drawn, scale = face.picture, scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
             drawn = _blurred(drawn, 0.5 / scale)
-        seen = _remap(drawn, (self._units[part] + field) * size - 0.5) * self._gain
+        places = self._units[part] + field
+        places[:, :, 1] = _hung(places, face.points, parted / max(_parted(face.points), 1e-4))
+        seen = _remap(drawn, places * size - 0.5) * self._gain
         out = picture.copy()
         out[part] += alpha[part][:, :, None] * (seen - out[part])
         return out
@@ -211,6 +223,28 @@ class Composer:
         drawn = _remap(self.base.picture, (self._grid + field) * len(self.base.picture) - 0.5, cv2.INTER_LINEAR)
         here = around > 0.5
         return np.asarray((photo[here].mean(0) / drawn[here].mean(0).clip(0.02)).clip(0.5, 2), np.float32)
+
+
+_TEETH = 0.45
+"""How far down between the lips of a drawn mouth the upper teeth may hang."""
+_STRETCH = 1.15
+"""How much taller they may become."""
+
+
+def _hung(places: Floats, drawn: Points, taller: float) -> Floats:
+    """The y of places [h,w,2] in a drawn mouth, for a mouth so many times taller: its upper teeth keep their size.
+
+    What lies below them, mostly the dark, is stretched the more.
+    """
+    x, y = places[:, :, 0], places[:, :, 1]
+    upper, lower = (np.interp(x, *drawn[lip].T) for lip in (UPPER_LIP, LOWER_LIP))
+    if taller <= _STRETCH:
+        return y
+    depth = (y - upper) / np.maximum(lower - upper, 1e-4)
+    end = _TEETH * _STRETCH / taller  # of the teeth, in the taller mouth
+    below = _TEETH + (depth - end) * (1 - _TEETH) / (1 - end)
+    depth = np.where(depth < end, depth * taller / _STRETCH, below)
+    return np.asarray(upper + depth * np.maximum(lower - upper, 1e-4), np.float32)
 
 
 _RIM = 0.25

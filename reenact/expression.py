@@ -153,16 +153,22 @@ def distance(a: Tensor, b: Tensor, strength: Tensor | None = None) -> Tensor:
     return ((limited(a) - limited(b)) * weights.to(a.device)).abs().sum(-1)
 
 
+_LIPS_OPEN = 40.0
+"""How much more than other differences that counts: a mouth that is taken for shut while it is open can't open."""
+
+
 def nearest_rest(seen: Tensor, rest: Tensor, strength: Tensor | None = None) -> int:
     """The frame of a clip [T,M] that looks most like the expression [M], among those where the face holds still.
 
     Motion is counted from it, and a face that is about to speak is no place to start: all that rests would then be
     pressed the other way.
     """
+    lips = list(NAMES).index("lips open")
+    parted = _LIPS_OPEN * (seen[:, lips] - rest[lips]).abs()
     steps = distance(seen[1:], seen[:-1], strength)  # [T-1]
     moving = F.pad(steps, (1, 0)) + F.pad(steps, (0, 1)) if len(steps) else seen.new_zeros(1)
     moving[[0, -1]] *= 2  # the ends have one neighbour only
-    return int((distance(seen, rest, strength) + moving).argmin())
+    return int((distance(seen, rest, strength) + moving + parted).argmin())
 
 
 def of_landmarks(face: Landmarks) -> Tensor:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +21,7 @@ import numpy as np
 import tflite
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .errors import WeightsError
@@ -273,6 +274,52 @@ def _rigid_fit(points: Tensor) -> tuple[Tensor, Tensor]:
     turn = torch.ones_like(u[:, 0])
     turn[:, 2] = (u @ vh).det()  # a rotation, never a reflection
     return u * turn[:, None] @ vh, (sizes * turn).sum(1) / model.square().sum()
+
+
+# ---- The mesh's triangles -----------------------------------------------------------------------------------------
+
+
+def read_triangles(path: Path) -> NDArray[np.int32]:
+    """The triangles [898,3] of the canonical face in `face_landmarker.task`, over its first 468 points.
+
+    They cover the face, eyes and the inside of the mouth included; the corners run counter-clockwise seen from the
+    front, y up.
+
+    Raises:
+        WeightsError: the file can't be read, or isn't such a bundle.
+    """
+    try:
+        with zipfile.ZipFile(path) as bundle:
+            metadata = bundle.read("geometry_pipeline_metadata_landmarks.binarypb")
+        # GeometryPipelineMetadata.canonical_mesh is field 1, Mesh3d.index_buffer field 4 (mediapipe's .proto files).
+        (model,) = (value for field, value in _protobuf(metadata) if field == 1 and isinstance(value, bytes))
+        corners = [value for field, value in _protobuf(model) if field == 4]
+        return np.array(corners, np.int32).reshape(-1, 3)
+    except (OSError, KeyError, zipfile.BadZipFile, ValueError, IndexError) as error:
+        raise WeightsError(f"{path}: not a readable face_landmarker.task ({error})") from error
+
+
+def _protobuf(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protobuf message, (number, value), in order: whole numbers, or bytes as they are."""
+    at = 0
+
+    def number() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            at, value, shift = at + 1, value | (byte & 127) << shift, shift + 7
+            if byte < 128:
+                return value
+
+    while at < len(message):
+        field, kind = divmod(number(), 8)
+        if kind == 0:
+            yield field, number()
+            continue
+        length = number() if kind == 2 else {1: 8, 5: 4}[kind]
+        yield field, message[at : at + length]
+        at += length
 
 
 # ---- .tflite to torch --------------------------------------------------------------------------------------------

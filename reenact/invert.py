@@ -39,6 +39,7 @@ class InvertOptions:
     scale: float = 1.0  # of the distance "conv"; gives the paper's rate of 1 its meaning
     convs: tuple[int, ...] = (2, 4, 7, 10)  # of VGG-16, counted from 1: what is compared
     pixel_weight: float = 0.5
+    shape: float = 300.0  # on the mean square shift of the face's points, in units of the picture
     prior: float = 1e-3  # on the mean square of w's offset, in W's own spread
     patience: int = 12  # steps without `tolerance` better, before it moves on or ends
     tolerance: float = 0.002  # of the loss
@@ -47,11 +48,11 @@ class InvertOptions:
 
 
 TARGET = InvertOptions()
-DRIVER = InvertOptions(steps=8, rate=0.02, sizes=((128, 1.0),), prior=2e-3, warm_up=1, decay=0.3, patience=8)
+DRIVER = InvertOptions(steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, warm_up=1, decay=0.3, patience=8)
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
     steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),
-    distance="conv", convs=(9,), scale=1e-5, pixel_weight=0.0, prior=0.0,
+    distance="conv", convs=(9,), scale=1e-5, pixel_weight=0.0, shape=0.0, prior=0.0,
     patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
 
@@ -86,6 +87,7 @@ def invert(
     weight: Tensor | None = None,
     on_step: OnStep | None = None,
     whitening: Whitening | None = None,
+    shape: Callable[[Tensor], Tensor] | None = None,
 ) -> Inversion:
     """Find the W+ whose picture looks like `picture`.
 
@@ -97,6 +99,7 @@ def invert(
         start: W+ [L,512] to begin from (the frame before), or None for `options.start`.
         weight: [1,1,S,S], where the picture counts (the face), or None for everywhere.
         on_step: told of each step's loss.
+        shape: another distance, of generated pictures [1,3,S,S] of any size; how far its face's points are off.
         whitening: the generator's, where a caller has it; making it anew for every frame costs an eigendecomposition.
 
     Returns:
@@ -127,7 +130,10 @@ def invert(
                 group["lr"] = options.rate * _ramp(step, options)
             optimiser.zero_grad()
             now = latent()
-            loss = loss_of(F.adaptive_avg_pool2d(generator.synthesize(now[None], size), seen))
+            drawn = generator.synthesize(now[None], size)
+            loss = loss_of(F.adaptive_avg_pool2d(drawn, seen))
+            if shape:
+                loss = loss + options.shape * shape(drawn)
             if options.prior:
                 loss = loss + options.prior * whitening.white(now)[list(generator.live_layers)].square().mean()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped

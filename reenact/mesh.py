@@ -6,32 +6,28 @@ they bend nothing beyond their neighbours, and because those between lids or lip
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import Delaunay
 
-from .motion import INNER_LIPS, LIDS, LOWER_LIP, SKIN, UPPER_LIP
+from .motion import HOLES, SKIN
 from .types import Floats
 
 Points = NDArray[np.float64]
 
-_RING = 40
-_REACH = 1.3
-"""How far from the face's middle, in its own extents, nothing moves any more."""
-_PARTED = 0.02
-"""How far apart lips and lids are taken to be for choosing the triangles, in units of the crop."""
+REACH = 1.35
+"""How far from the face's middle nothing moves any more, in the face's own extent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Triangles over a face at rest, and a ring round it that does not move."""
+    """Triangles over a face at rest, and round it to a ring that does not move."""
 
-    triangles: NDArray[np.int32]  # [N,3], of the skin's points and then the ring's
+    triangles: NDArray[np.int32]  # [N,3], of the skin's points and then the ring's; those beyond the face come first
     ring: Points  # [R,2] in units of the crop
+    beyond: int  # how many of the triangles are outside the face
 
     def field(self, goal: Points, source: Points, cells: int) -> Floats:
         """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2], of the crop.
@@ -41,12 +37,13 @@ class Mesh:
             source: where they come from.
             cells: along the crop's side.
         """
-        corners = np.vstack([goal[: SKIN], self.ring])[self.triangles]  # [N,3,2]
-        back = np.vstack([(source - goal)[: SKIN], np.zeros_like(self.ring)])[self.triangles]
+        corners = np.vstack([goal[:SKIN], self.ring])[self.triangles]  # [N,3,2]
+        back = np.vstack([(source - goal)[:SKIN], np.zeros_like(self.ring)])[self.triangles]
         area = _area(corners)
-        # Triangles that the motion turns over are left out; where others overlap, the larger lies above.
+        # What the face or its motion turns away is not seen; where others overlap, the larger lies above.
         shown = np.flatnonzero(area > _THIN)
-        shown = shown[np.argsort(area[shown])]
+        order = np.lexsort((area[shown], shown >= self.beyond))
+        shown = shown[order]
         labels = np.full((cells, cells), len(shown), np.int32)
         pixels = np.rint((corners[shown] * cells - 0.5) * 16).astype(np.int32)
         for label, triangle in enumerate(pixels):
@@ -59,31 +56,61 @@ class Mesh:
         return np.asarray(x * motion[:, :, 0] + y * motion[:, :, 1] + motion[:, :, 2], np.float32)
 
 
-_THIN = 1e-7  # twice the area of a triangle that need not be drawn
+    def unfolded(self, goal: Points, rest: Points) -> Points:
+        """The goal [478,2], but that skin which it would fold over moves as one piece.
+
+        Faces differ: a lip that one driver turns out would cover the whole chin of another.
+        """
+        skin = self.triangles[self.beyond :]
+        skin = skin[~np.isin(skin, HOLES).all(1)]  # lids and lips may meet
+        skin = skin[_area(rest[skin]) > _THIN]
+        moved = goal - rest
+        for _ in range(_ROUNDS):
+            folded = skin[_area((rest + moved)[skin]) < _THIN]
+            if not len(folded):
+                break
+            sums, counts = np.zeros_like(moved), np.zeros(len(moved))
+            for corner in folded.T:
+                np.add.at(sums, corner, moved[folded].mean(1))
+                np.add.at(counts, corner, 1)
+            here = counts > 0
+            moved[here] = sums[here] / counts[here, None]
+        return rest + moved
 
 
-def over(rest: Points) -> Mesh:
-    """The mesh of a face at rest, points [478,2] in units of its crop."""
-    parted = rest[:SKIN].copy()
-    for upper, lower in ((UPPER_LIP, LOWER_LIP), *LIDS):
-        gap = (_PARTED - (parted[lower, 1] - parted[upper, 1])).clip(0) / 2
-        parted[upper, 1] -= gap
-        parted[lower, 1] += gap
-    middle = (rest[:SKIN].min(0) + rest[:SKIN].max(0)) / 2
-    half = np.ptp(rest[:SKIN], axis=0) / 2
-    angle = np.linspace(0, 2 * np.pi, _RING, endpoint=False)
-    # The jaw drops: below there is more room.
-    reach = half * _REACH
-    ring = middle + np.stack([np.cos(angle) * reach[0], np.sin(angle) * reach[1] * np.where(np.sin(angle) > 0, 1.15, 1)], 1)
-    corners = np.vstack([parted, ring])
-    triangles = np.array(Delaunay(corners).simplices, np.int32)
-    turned = _area(corners[triangles]) < 0
-    triangles[turned] = triangles[turned][:, ::-1]
-    return Mesh(triangles, ring)
+_ROUNDS = 10  # each takes the pieces that move as one a little further
+_THIN = 1e-7  # twice the area, of the crop's, of a triangle that need not be drawn
+
+
+def over(rest: Points, triangles: NDArray[np.int32]) -> Mesh:
+    """The mesh of a face at rest.
+
+    Args:
+        rest: its points [478,2] in units of its crop, y down.
+        triangles: [N,3], as of `face_landmarker.read_triangles`.
+    """
+    rim = _rim(triangles)
+    middle = (rest[rim].min(0) + rest[rim].max(0)) / 2
+    ring = middle + REACH * (rest[rim] - middle)
+    # Between the rim and the ring, which has as many points.
+    inner, outer = np.array(rim), SKIN + np.arange(len(rim))
+    next_inner, next_outer = np.roll(inner, -1), np.roll(outer, -1)
+    band = np.vstack([np.stack([inner, next_inner, outer], 1), np.stack([next_inner, next_outer, outer], 1)])
+    return Mesh(np.vstack([band, triangles[:, ::-1]]).astype(np.int32), ring, len(band))
+
+
+def _rim(triangles: NDArray[np.int32]) -> list[int]:
+    """The points along the outer edge of a surface without holes, in order, clockwise where triangles are not."""
+    edges = {(int(t[i]), int(t[(i + 1) % 3])) for t in triangles for i in range(3)}
+    follows = {a: b for a, b in edges if (b, a) not in edges}
+    rim = [min(follows)]
+    while (point := follows[rim[-1]]) != rim[0]:
+        rim.append(point)
+    return rim
 
 
 def _area(corners: Points) -> NDArray[np.float64]:
-    """Twice the signed areas [N] of triangles [N,3,2]."""
+    """Twice the signed areas [N] of triangles [N,3,2]; above 0 where they run clockwise on a screen."""
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
 

@@ -38,6 +38,8 @@ CORNERS = ((33, 133), (362, 263))
 """Of each eye, left and right in the image."""
 UPPER_LIP, LOWER_LIP = list(INNER_LIPS[:10:-1]), list(INNER_LIPS[1:10])
 """From the corner on the left to the one on the right, without both."""
+HOLES = [*INNER_LIPS, *(i for eye in LIDS for lid in eye for i in lid), *(i for eye in CORNERS for i in eye)]
+"""The rims of mouth and eyes."""
 PARTS: dict[str, tuple[int, ...]] = {
     "mouth": (*OUTER_LIPS, *INNER_LIPS, *_CHEEKS_AND_JAW),
     "eyes": tuple(i for eye in LIDS for lid in eye for i in lid),

@@ -23,7 +23,7 @@ from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .compose import Composer, ComposeOptions, Drawn
 from .devices import choose_device, quick_dtype
 from .errors import UsageError
-from .face_landmarker import FaceLandmarkerNets, canonical_axes, to_68
+from .face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles, to_68
 from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .generators import Generator
 from .geometry import apply, inverse, scale_of
@@ -78,10 +78,9 @@ PRESETS: dict[str, Options] = {
     ),
     "balanced": Options(),
     "fast": Options(
-        target=replace(TARGET, steps=40, sizes=((128, 0.6), (256, 0.4))),
+        target=replace(TARGET, steps=40, sizes=((128, 0.6), (512, 0.4))),
         solve=SolveOptions(keys=12, sweeps=((10, 0.05, 128), (4, 0.02, 256))),
         driver=replace(DRIVER, steps=3),
-        size=256,
     ),
 }
 
@@ -151,8 +150,11 @@ class Run:
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
         self.size = self._checked_size()
         self.vgg = load_vgg(store, self.device, self._vgg_dtype())
-        self.nets = FaceLandmarkerNets.load(store.path("face_landmarker.task")).to(self.device)
+        task = store.path("face_landmarker.task")
+        self.nets = FaceLandmarkerNets.load(task).to(self.device)
+        self.triangles = read_triangles(task)
         self.track = self._track_driver()
+        self.rest_picture = to_tensor(cut_out(self.target, self.crop, self._seen_size()).rgb, self.device)
         self.inversion = self._invert_target()
         self.w = torch.from_numpy(self.inversion.latent.w).to(self.device)
 
@@ -220,10 +222,20 @@ class Run:
         found = invert(
             self.generator, self.vgg, to_tensor(cut.rgb, self.device), self.options.target,
             on_step=lambda step, loss, w: self.hooks.progress("invert", step, total), whitening=self.whitening,
+            shape=self._shape() if self.options.target.shape else None,
         )  # fmt: skip
         self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
         return found
+
+    def _shape(self) -> Callable[[Tensor], Tensor]:
+        """How far the points of a drawn face are from the target's."""
+        with torch.no_grad():
+            probe = expression.Probe(self.nets, self.rest_picture)
+            there = probe.mesh(self.rest_picture)[..., :2]
+        weights = torch.ones(there.shape[1], 1, device=self.device)
+        weights[list(motion.INNER_LIPS)] = 8  # a mouth that is shut must be drawn shut
+        return lambda picture: (weights * (probe.mesh(picture)[..., :2] - there).square()).mean()
 
     def _heed(self, name: str, found: Inversion) -> None:
         """Tell of a search, and warn of one that ended in no number."""
@@ -281,8 +293,7 @@ class Run:
     def _composer(self, base: Drawn) -> tuple[Composer, NDArray[np.float64]]:
         """What makes the frames, and where the target's points should be in each, [T,478,2] in units of its crop."""
         with torch.inference_mode():
-            picture = to_tensor(cut_out(self.target, self.crop, self._seen_size()).rgb, self.device)
-            mesh = expression.Probe(self.nets, picture).mesh(picture)
+            mesh = expression.Probe(self.nets, self.rest_picture).mesh(self.rest_picture)
         rest = mesh[0, :, :2].double().cpu().numpy()
         assert self.track.mesh is not None  # every face has one, or `WithExpressions` gives it
         driver = landmarks.fill_gaps(self.track.mesh, self.track)
@@ -291,7 +302,7 @@ class Run:
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
         goals = motion.goals(driver, driver[self._anchored or 0], rest, to_rest, strength)
-        return Composer(self.target, self.crop, rest, base, self.options.compose), goals
+        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose), goals
 
     def _seen_size(self) -> int:
         """Pixels of the crop in which the target's points are measured."""

@@ -31,8 +31,8 @@ class SolveOptions:
     keys: int = 24  # expressions of a clip that are solved for, at most
     # Over all keys: steps on average, their rate in W's own spread, and the size of the pictures that are measured.
     sweeps: tuple[tuple[int, float, int], ...] = ((12, 0.05, 128), (12, 0.03, 256))
-    ridge: float = 0.03  # on the mean square of the change
-    hold: float = 8.0  # on the picture's change outside the moving parts
+    ridge: float = 0.02  # on the mean square of the change
+    hold: float = 4.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
     bent: bool = True  # what is then still missing will be bent, so that some of it had better not be drawn
     response: ResponseOptions = field(default_factory=ResponseOptions)
