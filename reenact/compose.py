@@ -66,7 +66,7 @@ class Composer:
         self.options = options or ComposeOptions()
         self.target, self.rest, self.base, self._crop = target, rest, base, crop
         self._mesh = mesh.over(rest, triangles)
-        self._cells = int(np.clip(scale_of(crop), 128, 512))
+        self._cells = int(np.clip(2 * scale_of(crop), 256, 512))
         corners = apply(crop, np.vstack([self._mesh.ring, rest]))
         height, width = target.shape[:2]
         low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, [width - 1, height - 1])
@@ -114,14 +114,16 @@ class Composer:
         return _remap(image, self._in_cells, cv2.INTER_LINEAR)
 
     def _source(self, goal: Points) -> Points:
-        """Where the photo has what comes to the goal [478,2]: its own points, but that a shut eye hides its lower rim.
+        """Where the photo has what comes to the goal [478,2]: its own points, but that a shut eye hides its rim.
 
-        The mesh's lids run inside the eye's dark rim, which would be left as a shadow below the shut lid.
+        The mesh's lids run inside the eye, whose rim would be left as a slit between lids that are shut.
         """
         source = self.rest.copy()
         for eye, (upper, lower) in enumerate(motion.LIDS):
             shut = 1 - min(max(_opening(goal, eye) / max(self._openings[eye], 1e-4), 0), 1)
-            source[lower] += _RIM * shut * (self.rest[lower] - self.rest[upper])
+            height = self.rest[lower] - self.rest[upper]
+            source[upper] -= _RIM * shut * height
+            source[lower] += _RIM * shut * height
         return source
 
     # ---- eyes
@@ -130,9 +132,10 @@ class Composer:
         """The field [h,w,2] with the eyeballs' own motion between the lids."""
         for eye in (0, 1):
             ring = goal[motion.eye_ring(eye)]
-            alpha = self._looked_up(mesh.polygon(ring, self._cells))[:, :, None]
-            if alpha.max() == 0:
+            opening = _opening(goal, eye)
+            if opening * self._cells < 0.5:  # shut
                 continue
+            alpha = self._looked_up(mesh.polygon(ring, self._cells))[:, :, None]
             corners, iris = list(motion.CORNERS[eye]), motion.IRISES[eye]
             shift = (goal[corners] - self.rest[corners]).mean(0)  # of the whole eye
             glance = goal[iris] - self.rest[iris] - shift
@@ -149,7 +152,7 @@ class Composer:
             share = np.minimum(share_left, share_right)
             source = np.stack([x - share * glance[0], place[:, :, 1] - share * glance[1]], 2)
             # Lids wider than at rest: what they show is stretched, for the photo has nothing behind them.
-            wider = max(_opening(goal, eye) / max(self._openings[eye], 1e-4), 1.0)
+            wider = max(opening / max(self._openings[eye], 1e-4), 1.0)
             middle = self.rest[iris, 1]
             source[:, :, 1] = middle + (source[:, :, 1] - middle) / wider
             moved = moved + alpha * (source - self._units - moved)
@@ -248,7 +251,7 @@ def _hung(places: Floats, drawn: Points, taller: float) -> Floats:
 
 
 _RIM = 0.25
-"""How far below the mesh's lower lid an eye's rim reaches, of the eye's opening."""
+"""How far beyond the mesh's lids an eye's rim reaches, of the eye's opening."""
 
 
 def _opening(points: Points, eye: int) -> float:

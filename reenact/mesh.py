@@ -117,6 +117,17 @@ def _area(corners: Points) -> NDArray[np.float64]:
 
 def polygon(points: Points, cells: int) -> Floats:
     """float32 [cells,cells]: 1 inside a polygon [N,2] in units of the crop."""
-    mask = np.zeros((cells, cells), np.uint8)
-    cv2.fillPoly(mask, [np.rint((points * cells - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, shift=4)
-    return mask.astype(np.float32) / 255
+    # OpenCV draws a polygon's edge as well as what is inside: as fine as can be, for lids that touch enclose nothing.
+    side = cells * _FINER
+    mask = np.zeros((side, side), np.uint8)
+    low = np.floor(points.min(0) * cells).astype(int).clip(0, cells - 1)
+    high = np.ceil(points.max(0) * cells).astype(int).clip(low + 1, cells)
+    cv2.fillPoly(mask, [np.rint((points * side - 0.5) * 16).astype(np.int32)], 255, shift=4)
+    part = mask[low[1] * _FINER : high[1] * _FINER, low[0] * _FINER : high[0] * _FINER]
+    out = np.zeros((cells, cells), np.float32)
+    size = (int(high[0] - low[0]), int(high[1] - low[1]))
+    out[low[1] : high[1], low[0] : high[0]] = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    return out / 255
+
+
+_FINER = 4

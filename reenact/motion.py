@@ -8,11 +8,14 @@ of any size.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file
 
 from .types import Floats
+from .weights import shipped
 
 SKIN = 468
 """The mesh's points from here on are the irises': five an eye, its middle first."""
@@ -53,7 +56,34 @@ SHUT = 0.1
 """The share of its opening at which an eye counts as shut: a blink is over before its lids are seen to touch."""
 
 
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """How a face's mesh moves with its blendshapes, over many people; trained by tools/train_motion.py."""
+
+    moves: Floats  # [51,478,3]: centimetres a unit of each blendshape
+    neutral: Floats  # [51]: the blendshapes of a face at rest
+
+    @classmethod
+    def load(cls) -> Basis:
+        """What the package ships.
+
+        Raises:
+            WeightsError: the file is not there.
+        """
+        stored = load_file(shipped("motion.safetensors"))
+        return cls(stored["basis"].astype(np.float32), stored["neutral"])
+
+    def without(self, meshes: Floats, blendshapes: Floats, wanted: Floats) -> Floats:
+        """Where the points of faces [T,478,3] would be with the blendshapes `wanted` [51] instead of their own [T,51].
+
+        What is a person's own shape stays.
+        """
+        change = np.tensordot((blendshapes - wanted).astype(np.float32), self.moves, 1)
+        return np.asarray(meshes - change, np.float32)
+
+
 def eye_ring(eye: int) -> list[int]:
+    """The points round an eye, 0 the left one in the image, from its left corner over the upper lid."""
     upper, lower = LIDS[eye]
     left, right = CORNERS[eye]
     return [left, *upper, right, *lower[::-1]]

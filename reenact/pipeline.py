@@ -182,11 +182,11 @@ class Run:
         return size
 
     def _needed_size(self) -> int:
-        """The smallest picture that is no coarser than the photo; the paper's recipe takes the whole."""
+        """The smallest picture that is not much coarser than the photo; the paper's recipe takes the whole."""
         sizes = self.generator.sizes
         if self.options.fuse.method == "splice":
             return sizes[-1]
-        return next((size for size in sizes if size >= max(scale_of(self.crop), SMALLEST)), sizes[-1])
+        return next((size for size in sizes if size >= max(0.6 * scale_of(self.crop), SMALLEST)), sizes[-1])
 
     def _driver_frames(self) -> Iterator[Frame]:
         if self.still:
@@ -275,6 +275,8 @@ class Run:
 
     def _composed(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
+        if not self._absolute():
+            self._anchor(self._seen(), self._rest(probe))
         composer, goals = self._composer(base)
         scenes = self._scenes()
 
@@ -301,8 +303,21 @@ class Run:
         to_rest = canonical_axes(mesh)[0].double().cpu().numpy()
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
-        goals = motion.goals(driver, driver[self._anchored or 0], rest, to_rest, strength)
+        anchor = self._resting_mesh(driver, mesh) if self._anchored is None else driver[self._anchored]
+        goals = motion.goals(driver, anchor, rest, to_rest, strength)
         return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose), goals
+
+    def _resting_mesh(self, driver: Floats, target: Tensor) -> Floats:
+        """Where the driver's points [T,478,3] would be without their expression, for want of a frame that has none.
+
+        A single picture's motion is counted from a face at rest, absolute motion from the expression of the target,
+        whose points [1,478,3] are in pixels.
+        """
+        basis = motion.Basis.load()
+        assert self.track.blendshapes is not None  # as the mesh
+        seen = zero_phase(landmarks.fill_gaps(self.track.blendshapes, self.track), self.options.smooth, self.track.cuts)
+        wanted = basis.neutral if len(self.track) == 1 else self.nets.blendshapes(target * self._seen_size())[0].cpu().numpy()
+        return basis.without(driver, seen.astype(np.float32), wanted)
 
     def _seen_size(self) -> int:
         """Pixels of the crop in which the target's points are measured."""

@@ -1,0 +1,223 @@
+"""Where a driver's motion brings the points of a target's face."""
+
+import numpy as np
+import pytest
+from meshes import REST
+
+from reenact import motion
+from reenact.motion import INNER_LIPS, IRISES, LIDS, LOWER_LIP, PARTS, SKIN, UPPER_LIP, goals, shares
+
+ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
+TO_REST = np.array([[100.0, 0, 0], [0, -100, 0]])  # 100 pixels a centimetre; y turns over
+FOREHEAD, NOSE = 10, 5
+LIPS_AND_JAW = [61, 291, 17, 0, 152, 205, 425]
+ALL_BUT_LIDS = np.setdiff1d(np.arange(478), [i for eye in LIDS for lid in eye for i in lid])
+
+
+@pytest.fixture
+def rest():
+    """[478,2] in pixels; lids and lips a little open."""
+    points = 1000 * REST
+    for upper, lower in LIDS:
+        points[upper] = points[lower] - [0, 30]
+    points[UPPER_LIP] = points[LOWER_LIP] - [0, 8]
+    return points
+
+
+@pytest.fixture
+def driver():
+    """[3,478,3]: three times the same face, its lids half a centimetre open and its lips a little."""
+    points = np.c_[REST * [10, -10], np.zeros(478)]
+    for upper, lower in LIDS:
+        points[upper] = points[lower] + [0, 0.5, 0]
+    points[UPPER_LIP] = points[LOWER_LIP] + [0, 0.05, 0]
+    return np.repeat(points[None], 3, 0).astype(np.float32)
+
+
+def opening(points, lids):
+    """[7]: how far a lid is above the other."""
+    upper, lower = lids
+    return points[lower, 1] - points[upper, 1]
+
+
+def test_a_still_driver_leaves_the_target_as_it_is(driver, rest):
+    np.testing.assert_allclose(goals(driver, driver[0], rest, TO_REST, ALL), np.repeat(rest[None], 3, 0), atol=1e-3)
+
+
+def test_a_driver_of_another_shape_leaves_the_target_as_it_is_too(driver, rest):
+    other = driver * np.float32([1.3, 0.8, 1]) + np.float32([0.5, 0, 0])
+    np.testing.assert_allclose(goals(other, other[0], rest, TO_REST, ALL)[1], rest, atol=1e-3)
+
+
+def test_points_move_as_the_drivers_in_the_targets_units_and_depth_is_lost(driver, rest):
+    driver[1] += [0.2, -0.1, 3]
+    moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
+    for index in LIPS_AND_JAW:
+        np.testing.assert_allclose(moved[index], [20, 10], atol=0.1)
+
+
+def test_a_turned_target_moves_along_its_own_axes(driver, rest):
+    driver[1] += [0.2, 0, 0]
+    aside = np.array([[50.0, 0, 20], [30, -100, 0]])
+    moved = goals(driver, driver[0], rest, aside, ALL)[1] - rest
+    np.testing.assert_allclose(moved[291], [10, 6], atol=0.1)
+
+
+def test_forehead_and_nose_stay_whatever_the_driver_does(driver, rest):
+    driver[1] += [0.5, 0.5, 0]
+    moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
+    np.testing.assert_allclose(moved[[FOREHEAD, NOSE]], 0, atol=0.1)
+
+
+def test_each_frame_stands_for_itself(driver, rest):
+    driver[1] += [0.2, 0, 0]
+    alone = goals(driver[1:2], driver[0], rest, TO_REST, ALL)
+    np.testing.assert_array_equal(goals(driver, driver[0], rest, TO_REST, ALL)[1], alone[0])
+
+
+def test_an_anchor_may_be_one_mesh_or_one_a_frame(driver, rest):
+    driver[0] += [0.2, 0, 0]
+    driver[2] += [0.1, 0.3, 0]
+    for upper, _ in LIDS:
+        driver[1, upper] -= [0, 0.2, 0]
+    one = goals(driver, driver[2], rest, TO_REST, ALL)
+    np.testing.assert_allclose(goals(driver, np.repeat(driver[2:], 3, 0), rest, TO_REST, ALL), one, atol=1e-9)
+    np.testing.assert_allclose(goals(driver, driver, rest, TO_REST, ALL), np.repeat(rest[None], 3, 0), atol=1e-3)
+
+
+# ---- Regions
+
+
+def test_regions_have_their_own_strength(driver, rest):
+    driver[1] += [0.2, 0, 0]
+    moved = goals(driver, driver[0], rest, TO_REST, {"mouth": 0.5, "eyes": 0.0, "brows": 2.0})[1] - rest
+    for part, by in (("mouth", 10), ("eyes", 0), ("brows", 40)):
+        np.testing.assert_allclose(moved[list(PARTS[part]), 0], by, atol=0.5)
+    np.testing.assert_allclose(moved[SKIN:], 0, atol=1e-9)
+
+
+def test_what_lies_between_regions_takes_some_of_each(rest):
+    values = shares(rest, {"mouth": 0.5, "eyes": 1.0, "brows": 2.0})
+    assert values.shape == (478,)
+    assert values.min() >= 0
+    assert values.max() <= 2
+    between = np.setdiff1d(np.arange(SKIN), [i for part in PARTS.values() for i in part])
+    assert ((values[between] > 0.01) & (values[between] < 1.99)).any()
+
+
+def test_a_strength_of_nothing_leaves_the_target_as_it_is(driver, rest):
+    driver[1] = np.random.default_rng(0).uniform(-8, 8, (478, 3))
+    moved = goals(driver, driver[0], rest, TO_REST, dict.fromkeys(ALL, 0.0))[1]
+    np.testing.assert_allclose(moved, rest, atol=1e-9)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.5])
+def test_irises_glance_with_the_eyes_strength(driver, rest, strength):
+    driver[1, SKIN:] += [0.1, 0.05, 0]
+    moved = goals(driver, driver[0], rest, TO_REST, ALL | {"eyes": strength})[1] - rest
+    np.testing.assert_allclose(moved[list(IRISES)], np.full((2, 2), [10, -5]) * strength, atol=1e-3)
+    np.testing.assert_allclose(moved[:SKIN], 0, atol=1e-3)
+
+
+# ---- Lids
+
+
+def lids_opened(driver, share, eye=0):
+    """The driver with an eye in its second frame open that share of what it usually is."""
+    upper, lower = LIDS[eye]
+    driver[1, upper] = driver[1, lower] + np.float32([0, 0.5 * share, 0])
+    return driver
+
+
+@pytest.mark.parametrize("eye", [0, 1])
+def test_lids_shut_when_the_drivers_do_and_the_other_eye_stays(driver, rest, eye):
+    moved = goals(lids_opened(driver, 0.0, eye), driver[0], rest, TO_REST, ALL)[1]
+    np.testing.assert_allclose(opening(moved, LIDS[eye]), 0, atol=1e-3)
+    np.testing.assert_allclose(moved[LIDS[1 - eye][0]], rest[LIDS[1 - eye][0]], atol=1e-3)
+    np.testing.assert_allclose(moved[ALL_BUT_LIDS], rest[ALL_BUT_LIDS], atol=1e-3)
+
+
+def test_lids_that_nearly_touch_are_shut_and_none_cross(driver, rest):
+    for share in (motion.SHUT / 2, -0.3):
+        moved = goals(lids_opened(driver, share), driver[0], rest, TO_REST, ALL)[1]
+        np.testing.assert_allclose(opening(moved, LIDS[0]), 0, atol=1e-3)
+
+
+def test_wide_eyes_are_as_wide_as_they_may_be(driver, rest):
+    moved = goals(lids_opened(driver, 9.0), driver[0], rest, TO_REST, ALL)[1]
+    np.testing.assert_allclose(opening(moved, LIDS[0]), 30 * motion.WIDEST, atol=1e-3)
+
+
+def test_half_the_strength_opens_and_shuts_half_as_far(driver, rest):
+    for share in (0.0, 0.6, 1.2):
+        lids_opened(driver, share)
+        full, half = (
+            opening(goals(driver, driver[0], rest, TO_REST, ALL | {"eyes": s})[1], LIDS[0]) - 30 for s in (1.0, 0.5)
+        )
+        np.testing.assert_allclose(half, full / 2, atol=1e-3)
+
+
+def test_lids_open_the_more_the_more_the_drivers_do(driver, rest):
+    seen = [opening(goals(lids_opened(driver, s), driver[0], rest, TO_REST, ALL)[1], LIDS[0]) for s in (0.3, 0.6, 1.2)]
+    assert (np.diff(seen, axis=0) > 1).all()
+    assert (seen[1] < 30).all()
+
+
+def test_an_anchor_that_blinks_gives_numbers_and_eyes_no_wider_than_they_may_be(driver, rest):
+    moved = goals(lids_opened(driver, 0.0), driver[1], rest, TO_REST, ALL)
+    assert np.isfinite(moved).all()
+    assert (opening(moved[0], LIDS[0]) <= 30 * motion.WIDEST + 1e-6).all()
+
+
+def test_a_shut_eye_of_the_photo_stays_shut(driver, rest):
+    upper, lower = LIDS[0]
+    rest[upper] = rest[lower]
+    moved = goals(lids_opened(driver, 1.4), driver[0], rest, TO_REST, ALL)[1]
+    np.testing.assert_allclose(opening(moved, LIDS[0]), 0, atol=1e-3)
+
+
+# ---- Lips
+
+
+def test_lips_that_are_asked_to_cross_meet_halfway(driver, rest):
+    driver[1, LOWER_LIP] += [0, 0.2, 0]  # by 20 pixels, over a gap of 8
+    moved = goals(driver, driver[0], rest, TO_REST, ALL)[1]
+    np.testing.assert_allclose(moved[UPPER_LIP, 1], moved[LOWER_LIP, 1], atol=1e-6)
+    np.testing.assert_allclose(moved[UPPER_LIP, 1] - rest[UPPER_LIP, 1], -6, atol=0.1)
+    others = np.setdiff1d(np.arange(478), INNER_LIPS)
+    np.testing.assert_allclose(moved[others], rest[others], atol=1e-3)
+
+
+@pytest.mark.parametrize("by", [-0.05, 0.05, 0.8])
+def test_lips_that_stay_apart_go_where_they_are_asked(driver, rest, by):
+    driver[1, LOWER_LIP] -= [0, by, 0]
+    moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
+    np.testing.assert_allclose(moved[LOWER_LIP, 1], 100 * by, atol=0.1)
+    np.testing.assert_allclose(moved[UPPER_LIP], 0, atol=1e-3)
+
+
+# ---- The numbers of points
+
+
+def test_points_are_those_of_the_mesh():
+    for points in (*PARTS.values(), motion.HOLES, motion.eye_ring(0), motion.eye_ring(1)):
+        assert min(points) >= 0
+        assert max(points) < SKIN
+    assert PARTS.keys() == ALL.keys()
+
+
+@pytest.mark.parametrize("ring", [INNER_LIPS, motion.OUTER_LIPS, motion.eye_ring(0), motion.eye_ring(1)])
+def test_a_ring_goes_forth_and_back_once(ring):
+    x = REST[list(ring), 0]
+    assert len(set(ring)) == len(ring)
+    assert np.abs(np.diff(x, append=x[0])).sum() == pytest.approx(2 * (x.max() - x.min()))
+
+
+def test_lids_and_lips_run_from_left_to_right_and_the_upper_is_above():
+    for upper, lower in (*LIDS, (UPPER_LIP, LOWER_LIP)):
+        assert (np.diff(REST[upper, 0]) > 0).all()
+        assert (np.diff(REST[lower, 0]) > 0).all()
+        assert (REST[upper, 1] < REST[lower, 1]).all()
+    for (left, right), (upper, _) in zip(motion.CORNERS, LIDS, strict=True):
+        assert REST[left, 0] < REST[upper[0], 0]
+        assert REST[upper[-1], 0] < REST[right, 0]
