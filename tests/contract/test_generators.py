@@ -127,6 +127,26 @@ def test_early_exits_look_like_the_whole_picture(generator, sampled):
         assert psnr.min() >= 20, f"{size}: {psnr.tolist()} dB"
 
 
+def test_half_the_bits_draw_nearly_the_same_and_floats_go_in_and_out(generator, name, store):
+    quick = plugins.module("generators", name).create(store, CPU, torch.bfloat16)
+    w = torch.lerp(generator.mean_latent, samples(generator, 1), 0.7)
+    assert quick.mean_latent.dtype == quick.covariance.dtype == samples(quick, 1).dtype == torch.float32
+    for size in generator.sizes:
+        picture = draw(quick, w, size)
+        assert picture.dtype == torch.float32
+        psnr = 10 * (4 / (picture - draw(generator, w, size)).square().mean()).log10()
+        assert psnr >= 36, f"{size}: {psnr} dB"
+
+
+def test_half_the_bits_pass_a_gradient_of_whole_floats(name, store):
+    quick = plugins.module("generators", name).create(store, CPU, torch.bfloat16)
+    w = samples(quick, 1).requires_grad_()
+    (gradient,) = torch.autograd.grad(quick.synthesize(w, quick.sizes[0]).square().mean(), w)
+    assert gradient.dtype == torch.float32
+    assert gradient.isfinite().all()
+    assert gradient.abs().max() > 0
+
+
 # --- Slots --------------------------------------------------------------------------------------
 
 

@@ -118,13 +118,15 @@ def test_it_says_what_it_did_in_plain_lines(made):
 
 
 def test_outside_the_mask_the_target_is_untouched(made):
-    target = read_image(made.target)
+    target, changed = read_image(made.target), []
     for index in range(8):
         composite = made.traced(f"frame-{index:06d}-composite.png")
         outside = made.traced(f"frame-{index:06d}-mask.png").max(2) == 0
-        assert 0.2 < outside.mean() < 0.95
         assert np.array_equal(composite[outside], target[outside])
-        assert not np.array_equal(composite, target)
+        assert (composite[~outside] != target[~outside]).any(1).all()
+        changed.append(1 - outside.mean())
+    assert min(changed) < 0.01  # one of them is the frame of rest
+    assert 0.1 < max(changed) < 0.8
 
 
 def test_the_matte_is_the_mask_without_loss(made):

@@ -123,6 +123,25 @@ def test_a_prior_draws_w_to_the_mean(generator, network, picture, truth):
     assert offset(torch.from_numpy(found.latent.w)) < 0.95 * offset(truth)
 
 
+def test_another_distance_of_the_drawn_face_counts_as_much_as_it_is_told_to(generator, network, picture, truth):
+    asked = []
+
+    def darkness(drawn):
+        asked.append(tuple(drawn.shape))
+        return drawn.mean() + 1
+
+    def light(shape, weight):
+        recipe = replace(BRIEF, shape=weight)
+        found = invert(generator, network, picture, recipe, start=truth, shape=shape)
+        return drawn(generator, found.latent.w).mean().item(), found.losses[0]
+
+    (plain, nothing), (none, _), (dark, much) = light(None, 50.0), light(darkness, 0.0), light(darkness, 50.0)
+    assert none == pytest.approx(plain, abs=1e-6)
+    assert dark < plain - 0.01
+    assert much == pytest.approx(nothing + 50 * (picture.mean().item() + 1), rel=1e-3)
+    assert set(asked) == {(1, 3, SIZE, SIZE)}
+
+
 # --- The way there ------------------------------------------------------------------------------
 
 

@@ -75,6 +75,12 @@ def test_high_bands_of_a_channel_lie_beside_each_other():
     assert haar_upsample(x)[0].tolist() == [[[0, 0], [0, 0]], [[1, 1], [-1, -1]]]
 
 
+def test_channels_that_come_last_stay_last():
+    x = torch.randn(2, 12, 6, 10).contiguous(memory_format=torch.channels_last)
+    assert haar_upsample(x).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(haar_upsample(x), haar_upsample(x.contiguous()))
+
+
 # --- Files --------------------------------------------------------------------------------------
 
 

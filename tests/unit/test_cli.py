@@ -161,6 +161,8 @@ BAD_VALUES = [
     ("--strength much", "not a number"),
     ("--strength inf", "not a number"),
     ("--smooth -1", "less than 0"),
+    ("--folds -1", "less than 0"),
+    ("--bend 1", "--bend"),
     ("--steps 0", "less than 1"),
     ("--preset best", "fast"),
     ("--generator nvidia", "mobile"),
@@ -353,6 +355,7 @@ GIVEN = {
     "--size 128": ("size", 128),
     "--steps 3": ("target.steps", 3),
     "--keys 5": ("solve.keys", 5),
+    "--folds 0.5": ("compose.folds", 0.5),
     "--driver-steps 2": ("driver.steps", 2),
     "--smooth 0": ("smooth", 0.0),
 }

@@ -45,6 +45,11 @@ def filled(photo, ring, colour, crop=None):
     return photo
 
 
+def inside(ring, side=SIDE):
+    """bool [side,side]: where a picture of the crop shows the inside of a polygon."""
+    return filled(np.zeros((side, side), np.uint8), ring, 1, place(side)) > 0
+
+
 def dotted(point, crop=None, height=SIDE, width=SIDE, radius=2.0):
     """Grey with a soft dark dot at a point of the crop."""
     crop = place(SIDE) if crop is None else crop
@@ -63,12 +68,10 @@ def spot(rgb, channel=None):
     return np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
 
 
-def beyond(crop, height, width, surface=None):
+def beyond(crop, height, width):
     """bool [H,W]: what lies outside the ring that does not move, by two pixels or more."""
-    ring = (surface or mesh.over(REST, TRIANGLES)).ring @ crop[:, :2].T + crop[:, 2]
-    inside = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(inside, [np.rint(ring).astype(np.int32)], 1)
-    return cv2.dilate(inside, np.ones((5, 5), np.uint8)) == 0
+    within = filled(np.zeros((height, width), np.uint8), mesh.over(REST, TRIANGLES).ring, 1, crop)
+    return cv2.dilate(within, np.ones((5, 5), np.uint8)) == 0
 
 
 def smiling(by=(0.01, -0.015)):
@@ -198,10 +201,23 @@ def test_a_photo_that_ends_in_the_face_is_bent_as_the_whole_one():
         assert apart.max() <= 1
 
 
+def shaded(height=SIDE):
+    """Darker above, lighter below."""
+    return np.linspace(60, 200, height).astype(np.uint8)[:, None, None].repeat(SIDE, 1).repeat(3, 2)
+
+
+def test_below_a_dropped_jaw_a_smooth_photo_stays_smooth():
+    """The ring that does not move is beyond the crop there."""
+    photo = shaded(SIDE + 80)
+    rgb = composed(photo, opened(REST, 0.05), drawn(opened(REST, 0.05)), options=PLAIN).rgb.astype(int)
+    steps = np.diff(rgb[round(0.9 * SIDE) :, :, 0], axis=0)
+    assert steps.min() >= -1
+    assert steps.max() <= 3
+
+
 def test_skin_that_a_goal_folds_is_not_torn():
     """A lip turned out over the chin: the photo's smooth shade stays as smooth."""
-    shade = np.linspace(60, 200, SIDE).astype(np.uint8)
-    photo = np.repeat(shade[:, None, None].repeat(SIDE, 1), 3, 2)
+    photo = shaded()
     goal = REST.copy()
     goal[[17, 84, 314]] += [0, 0.08]
     rgb = composed(photo, goal, options=PLAIN).rgb.astype(int)
@@ -226,7 +242,7 @@ def greenness(rgb):
 
 @pytest.mark.parametrize("eye", [0, 1])
 def test_a_shut_eye_shows_nothing_of_what_was_between_its_lids(eye):
-    photo = coloured_eyes()
+    photo = coloured_eyes(inner=0.7)
     seen = greenness(composed(photo, shut(REST, LIDS[eye]), options=PLAIN).rgb)
     middle = SIDE // 2 + 10
     halves = seen[:, :middle], seen[:, middle:]
@@ -250,7 +266,7 @@ def test_wide_eyes_show_no_skin_between_the_lids():
     rgb = composed(coloured_eyes(inner=1.1), goal, options=PLAIN).rgb
     for eye in (0, 1):
         ring = goal[eye_ring(eye)]
-        x, y = np.rint((ring.mean(0) + [0, -0.004]) * SIDE).astype(int)
+        x, y = np.rint((ring.mean(0) - np.array([0, 0.004])) * SIDE).astype(int)
         assert greenness(rgb)[y - 3 : y + 4, x - 3 : x + 4].min() > 200
 
 
@@ -272,7 +288,7 @@ def glancing(x, y=0.0):
 def blue_spots(rgb):
     """Where the blue is in the left half and in the right."""
     middle = SIDE // 2 + 10
-    return np.stack([spot(rgb[:, :middle], 2), spot(rgb[:, middle:], 2) + [middle, 0]])
+    return np.stack([spot(rgb[:, :middle], 2), spot(rgb[:, middle:], 2) + np.array([middle, 0])])
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.006, 0), (-0.006, 0), (0.004, -0.003)])
@@ -296,10 +312,8 @@ def test_a_glance_moves_the_eyeballs_alone():
     photo = with_irises()
     changed = composed(photo, glancing(0.006, 0.002)).matte > 0
     assert changed.any()
-    eyes = np.zeros((SIDE, SIDE), np.uint8)
-    for eye in (0, 1):
-        cv2.fillPoly(eyes, [np.rint(REST[eye_ring(eye)] * SIDE).astype(np.int32)], 1)
-    assert not (changed & (cv2.dilate(eyes, np.ones((9, 9), np.uint8)) == 0)).any()
+    eyes = inside(REST[eye_ring(0)]) | inside(REST[eye_ring(1)])
+    assert not (changed & (cv2.dilate(eyes.astype(np.uint8), np.ones((9, 9), np.uint8)) == 0)).any()
 
 
 def test_the_points_of_a_drawn_face_have_no_part_in_the_eyes():
@@ -325,15 +339,15 @@ def lips_apart(points):
 def inside_of(points, colour=BLUE, size=512):
     """A drawn face, grey, with a colour between its lips."""
     rgb = np.full((size, size, 3), GREY, np.float32)
-    mouth = mesh.polygon(points[list(INNER_LIPS)], size)[:, :, None]
-    return Drawn(rgb + mouth * (np.float32(colour) - GREY), points)
+    rgb[inside(points[list(INNER_LIPS)], size)] = colour
+    return Drawn(rgb, points)
 
 
 def test_an_opening_mouth_shows_what_the_drawn_face_has_there_and_only_there():
     goal = opened(REST, 0.06)
     rgb = composed(grey(), goal, inside_of(opened(REST, 0.05)), options=PLAIN).rgb
     seen = blueness(rgb) > 40
-    mouth = mesh.polygon(goal[list(INNER_LIPS)], SIDE) > 0.5
+    mouth = inside(goal[list(INNER_LIPS)])
     assert (seen & mouth).sum() > 0.8 * mouth.sum()
     lips = cv2.dilate(mouth.astype(np.uint8), np.ones((15, 15), np.uint8)) > 0
     assert not (seen & ~lips).any()
@@ -366,7 +380,7 @@ def test_the_inside_of_a_drawn_mouth_is_as_light_as_the_photos_skin():
 def toothed(points, band, size=512):
     """A drawn face with white teeth from the upper lip down by `band` of the picture, and the dark below."""
     rgb = np.full((size, size, 3), GREY, np.float32)
-    mouth = mesh.polygon(points[list(INNER_LIPS)], size) > 0.5
+    mouth = inside(points[list(INNER_LIPS)], size)
     axis = (np.arange(size) + 0.5) / size
     lip = np.interp(axis, *points[UPPER_LIP].T)
     teeth = mouth & (axis[:, None] < lip + band)
@@ -386,8 +400,7 @@ def test_teeth_keep_their_size_in_a_taller_mouth():
     points = opened(REST, 0.04)
     face = toothed(points, 0.015)
     same, taller = (
-        yellow_height(composed(grey(), goal, face, options=PLAIN).rgb, goal)
-        for goal in (points, opened(REST, 0.08))
+        yellow_height(composed(grey(), goal, face, options=PLAIN).rgb, goal) for goal in (points, opened(REST, 0.08))
     )
     assert same == pytest.approx(0.015, abs=0.005)
     assert 0.8 * same < taller < 1.35 * same
@@ -463,7 +476,8 @@ def test_eyes_and_lips_are_not_shaded():
     result = composed(grey(), REST, face)
     assert result.matte.any()
     for ring in (eye_ring(0), eye_ring(1), list(OUTER_LIPS)):
-        assert not result.matte[mesh.polygon(REST[ring], SIDE) > 0.5].any()
+        within = cv2.erode(inside(REST[ring]).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        assert not result.matte[within].any()
 
 
 # ---- A look at the stages

@@ -255,6 +255,17 @@ def test_a_moment_on_the_way_is_no_rest_however_like_the_target():
     assert nearest_rest(mouths(0.0, 0.0, 0.0, 0.03, 0.07, 0.08), mouths(0.02)[0]) in (0, 1)
 
 
+def test_lips_as_far_apart_count_more_than_all_else():
+    """A mouth taken for shut while it is open could not open."""
+    rest = mouths(0.0)[0]
+    frowning, parted = rest.clone(), rest.clone()
+    frowning[[i for i, name in enumerate(NAMES) if name.startswith("brow")]] += 0.1
+    parted[NAMES.index("lips open")] += 0.05
+    clip = torch.stack([parted, parted, parted, frowning, frowning, frowning])
+    assert distance(parted, rest) < distance(frowning, rest)
+    assert nearest_rest(clip, rest) == 4
+
+
 def test_a_clip_of_one_frame_rests():
     assert nearest_rest(mouths(0.05), mouths(0.0)[0]) == 0
 

@@ -1,6 +1,7 @@
 """The torch networks against what mediapipe recorded (tools/record_mediapipe.py), and the geometry around them."""
 
 import math
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,11 @@ from reenact.face_landmarker import (
     IBUG_68,
     FaceLandmarkerNets,
     Graph,
+    canonical_axes,
     crop,
+    facing,
     head_pose,
+    read_triangles,
     roi_of_detection,
     roi_of_points,
     to_68,
@@ -118,12 +122,54 @@ def test_a_file_that_is_no_bundle_is_named(tmp_path):
     file = tmp_path / "face_landmarker.task"
     for content in (b"", b"<html>quota exceeded</html>"):
         file.write_bytes(content)
-        with pytest.raises(WeightsError, match=r"face_landmarker\.task: not a readable"):
-            FaceLandmarkerNets.load(file)
-    with pytest.raises(WeightsError, match="missing"):
-        FaceLandmarkerNets.load(tmp_path / "missing")
+        for read in (FaceLandmarkerNets.load, read_triangles):
+            with pytest.raises(WeightsError, match=r"face_landmarker\.task: not a readable"):
+                read(file)
+    for read in (FaceLandmarkerNets.load, read_triangles):
+        with pytest.raises(WeightsError, match="missing"):
+            read(tmp_path / "missing")
     with pytest.raises(ValueError, match=r"not a \.tflite"):
         Graph(b"nonsense, but long enough")
+
+
+@pytest.mark.parametrize("metadata", [b"", b"\x0a\x7f", b"\x0a", b"\x0b\x00", b"\xff" * 20])
+def test_a_bundle_whose_mesh_is_spoilt_is_named(tmp_path, metadata):
+    file = tmp_path / "face_landmarker.task"
+    with zipfile.ZipFile(file, "w") as bundle:
+        bundle.writestr("geometry_pipeline_metadata_landmarks.binarypb", metadata)
+    with pytest.raises(WeightsError, match=r"face_landmarker\.task: not a readable"):
+        read_triangles(file)
+
+
+# ---- A face that looks into the camera
+
+
+TURNS = [(0, 0, 0, 1), (30, 0, 0, 40), (-20, 15, 10, 7)]
+
+
+def whole(yaw: float, pitch: float, roll: float, scale: float, step: tuple[float, ...] = (0, 0, 0)) -> torch.Tensor:
+    """[1,478,3] points of a turned picture of a face in centimetres, moved by a step of its own before."""
+    points = np.random.default_rng(0).uniform(-8, 8, (478, 3))
+    points[list(_RIGID)] = list(_RIGID.values())
+    y, p, r = np.radians([yaw, pitch, roll])
+    aside = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
+    up = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
+    lean = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
+    seen = scale * (points + step) @ (aside @ up @ lean).T + [30, -20, 5]
+    return torch.from_numpy(seen * [1, -1, -1])[None]  # y down, z away
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_turned_face_faces_the_camera_as_it_did(turn):
+    torch.testing.assert_close(facing(whole(*turn)), facing(whole(0, 0, 0, 1)))
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_axes_say_where_a_centimetre_goes_in_the_picture(turn):
+    step = (0.5, -1.0, 2.0)
+    before, after = whole(*turn), whole(*turn, step)
+    moved = canonical_axes(before)[0] @ torch.tensor(step, dtype=torch.float64)
+    torch.testing.assert_close(moved, (after - before)[0, 0, :2])
 
 
 # ---- The table of 68

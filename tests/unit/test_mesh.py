@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from meshes import REST, TRIANGLES, near, opened, shut
+from meshes import REST, TRIANGLES, opened, shut
 
 from reenact import mesh
 from reenact.motion import HOLES, INNER_LIPS, LIDS, SKIN, eye_ring
@@ -72,7 +72,7 @@ def test_a_shifted_face_comes_from_where_it_was(surface):
 
 
 def test_between_the_face_and_the_ring_motion_fades(surface):
-    field = surface.field(REST + [0.03, 0], REST, CELLS)
+    field = surface.field(REST + np.array([0.03, 0]), REST, CELLS)
     row, column = cell_of(REST[454])
     x = field[row, column - 3 :, 0]
     assert (np.diff(x) >= -1e-6).all()
@@ -127,7 +127,11 @@ def test_nothing_comes_from_between_shut_lids(surface, eye):
 
 
 def test_a_mesh_turned_inside_out_gives_numbers(surface):
-    for goal in (REST * [-1, 1] + [1, 0], np.full_like(REST, 0.5), REST + np.random.default_rng(0).normal(0, 0.1, (478, 2))):
+    for goal in (
+        REST * [-1, 1] + [1, 0],
+        np.full_like(REST, 0.5),
+        REST + np.random.default_rng(0).normal(0, 0.1, (478, 2)),
+    ):
         field = surface.field(goal, REST, CELLS)
         assert field.shape == (CELLS, CELLS, 2)
         assert np.isfinite(field).all()
@@ -144,7 +148,7 @@ def skin_areas(goal):
 
 
 def test_what_does_not_fold_is_left_as_it_is(surface):
-    for goal in (REST, REST + [0.02, -0.01], opened(REST, 0.05)):
+    for goal in (REST, REST + np.array([0.02, -0.01]), opened(REST, 0.05)):
         assert (skin_areas(goal) > 0).all()
         np.testing.assert_allclose(surface.unfolded(goal, REST), goal, atol=1e-12)
 
@@ -161,8 +165,9 @@ def test_folded_skin_is_unfolded_and_the_rest_stays(surface):
 
 @pytest.mark.parametrize("lids", LIDS)
 def test_lids_may_meet(surface, lids):
-    goal = shut(REST, lids)
-    np.testing.assert_allclose(surface.unfolded(goal, REST)[lids[1]], goal[lids[1]])
+    upper, lower = lids
+    flat = surface.unfolded(shut(REST, lids), REST)
+    np.testing.assert_allclose(flat[upper], flat[lower], atol=1e-3)
 
 
 def test_lips_may_meet(surface):
@@ -195,11 +200,3 @@ def test_a_polygon_may_reach_beyond_the_crop():
     mask = mesh.polygon(np.array([[-1.0, -1], [0.5, -1], [0.5, 2], [-1, 2]]), 64)
     assert mask[:, :30].min() == 1
     assert mask[:, 34:].max() == 0
-
-
-# ---- Points that are near
-
-
-def test_points_near_another_are_found():
-    assert CHEEK in near(REST, CHEEK, 0.01)
-    assert CHIN not in near(REST, CHEEK, 0.1)

@@ -5,7 +5,8 @@ import pytest
 from meshes import REST
 
 from reenact import motion
-from reenact.motion import INNER_LIPS, IRISES, LIDS, LOWER_LIP, PARTS, SKIN, UPPER_LIP, goals, shares
+from reenact.face_landmarker import BLENDSHAPES
+from reenact.motion import INNER_LIPS, IRISES, LIDS, LOWER_LIP, PARTS, SKIN, UPPER_LIP, Basis, goals, shares
 
 ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
 TO_REST = np.array([[100.0, 0, 0], [0, -100, 0]])  # 100 pixels a centimetre; y turns over
@@ -194,6 +195,36 @@ def test_lips_that_stay_apart_go_where_they_are_asked(driver, rest, by):
     moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
     np.testing.assert_allclose(moved[LOWER_LIP, 1], 100 * by, atol=0.1)
     np.testing.assert_allclose(moved[UPPER_LIP], 0, atol=1e-3)
+
+
+def test_lips_that_are_measured_as_crossing_in_the_photo_stay_as_they_are(driver, rest):
+    """A shut mouth's often are, a little."""
+    rest[UPPER_LIP] += [0, 9]
+    np.testing.assert_allclose(goals(driver, driver[0], rest, TO_REST, ALL)[0], rest, atol=1e-6)
+
+
+# ---- Without an expression
+
+
+def test_an_expression_taken_away_leaves_a_faces_own_shape(driver):
+    moves = np.random.default_rng(0).normal(0, 1, (51, 478, 3)).astype(np.float32)
+    basis = Basis(moves, np.zeros(51, np.float32))
+    own, wanted = np.random.default_rng(1).random((2, 51)).astype(np.float32)
+    shown = np.float32([np.zeros(51), own, wanted])
+    meshes = driver + np.tensordot(shown, moves, 1)
+    rested = basis.without(meshes, shown, wanted)
+    assert rested.dtype == np.float32
+    np.testing.assert_allclose(rested, np.repeat(meshes[2:], 3, 0), atol=1e-3)
+
+
+def test_the_shipped_basis_knows_what_blendshapes_do():
+    basis = Basis.load()
+    assert basis.moves.shape == (51, 478, 3)
+    assert basis.neutral.shape == (51,)
+    jaw, blink = (basis.moves[BLENDSHAPES.index(name)] for name in ("jawOpen", "eyeBlinkLeft"))
+    assert jaw[152, 1] < -0.5  # the chin, down by centimetres
+    upper, lower = LIDS[1]  # the left eye is at the image's right
+    assert (blink[upper, 1] - blink[lower, 1]).mean() < -0.2
 
 
 # ---- The numbers of points

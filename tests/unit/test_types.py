@@ -23,8 +23,8 @@ def track(**changes):
 
 def test_what_fits_is_taken():
     assert Frame(RGB, 0, 0, 0.0, zeros(40, 60, dtype=np.uint8)).rgb is RGB
-    assert Landmarks(POINTS, 0.9, zeros(51), zeros(3)).score == 0.9
-    assert len(track(blendshapes=zeros(5, 51), pose=zeros(5, 3))) == 5
+    assert Landmarks(POINTS, 0.9, zeros(51), zeros(3), zeros(478, 3)).score == 0.9
+    assert len(track(blendshapes=zeros(5, 51), pose=zeros(5, 3), mesh=zeros(5, 478, 3))) == 5
     assert Inversion(Latent(zeros(23, 512), "mobile"), (3.0, 2.0)).steps == 2
 
 
@@ -40,11 +40,14 @@ def test_what_fits_is_taken():
         (lambda: Landmarks(POINTS.astype(np.float64), 1.0), "points"),
         (lambda: Landmarks(POINTS, 1.0, zeros(52)), "blendshapes"),
         (lambda: Landmarks(POINTS, 1.0, None, zeros(2)), "pose"),
+        (lambda: Landmarks(POINTS, 1.0, mesh=zeros(468, 3)), "mesh"),
         (lambda: track(points=zeros(5, 68, 3)), "points"),
         (lambda: track(score=zeros(4)), "score"),
         (lambda: track(found=zeros(5)), "found"),
         (lambda: track(blendshapes=zeros(4, 51)), "blendshapes"),
         (lambda: track(pose=zeros(4, 3)), "pose"),
+        (lambda: track(mesh=zeros(5, 478, 2)), "mesh"),
+        (lambda: track(mesh=zeros(4, 478, 3)), "mesh"),
         (lambda: Crop(RGB, zeros(2, 3, dtype=np.float64)), "rgb"),
         (lambda: Crop(RGB[:40, :40], zeros(2, 3)), "to_frame"),
         (lambda: Crop(RGB[:40, :40], zeros(3, 3, dtype=np.float64)), "to_frame"),
