@@ -164,6 +164,20 @@ def test_landmarker_knows_the_expression_and_the_pose(landmarker):
 
 
 @pytest.mark.pretrained
+def test_landmarker_knows_the_mesh_as_it_would_face_the_camera_in_centimetres(landmarker):
+    large = cv2.resize(FACE, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+    matrix = cv2.getRotationMatrix2D((256, 256), 25, 1.0)
+    leaning = cv2.warpAffine(large, matrix, (512, 512), borderMode=cv2.BORDER_REPLICATE)
+    face, other = (next(landmarker.track([rgb]))[0].mesh for rgb in (FACE, leaning))
+    assert face.shape == (478, 3)
+    across = np.linalg.norm(face[33] - face[263])
+    assert 8 < across < 10  # the outer corners of the eyes
+    assert face[10, 1] > face[4, 1] > face[152, 1]  # y is up
+    assert face[4, 2] > face[[234, 454], 2].max()  # the nose is nearest
+    assert np.linalg.norm(face - other, axis=1).mean() < 0.25
+
+
+@pytest.mark.pretrained
 def test_landmarker_knows_how_light_it_is_between_the_lips(landmarker):
     known = next(landmarker.track([FACE]))[0]
     lips = np.rint(known.points[60:68]).astype(np.int32)

@@ -30,10 +30,11 @@ BLANK = np.zeros((20, 20, 3), np.uint8)
 
 
 def face_at(x: float, y: float = 100, size: float = 100, tag: float = 1.0) -> Landmarks:
-    """A face whose middle is x, y; `tag` stands in its blendshapes."""
+    """A face whose middle is x, y; `tag` stands in its blendshapes, pose and mesh."""
     grid = np.linspace(-0.5, 0.5, 68)
     points = np.stack([x + size * grid, y + size * grid], 1).astype(np.float32)
-    return Landmarks(points, 0.9, np.full(51, tag, np.float32), np.full(3, tag, np.float32))
+    known = (np.full(shape, tag, np.float32) for shape in (51, 3, (478, 3)))
+    return Landmarks(points, 0.9, *known)
 
 
 class Scripted:
@@ -74,6 +75,7 @@ def test_a_face_keeps_its_points_and_gets_the_blendshapes_of_the_one_that_lies_t
     found = informed([plain(face_at(105)), plain(face_at(395))], [left, right])
     assert [f.blendshapes[0] for f in found] == pytest.approx([0.2, 0.7])
     assert [f.pose[0] for f in found] == pytest.approx([0.2, 0.7])
+    assert [f.mesh[9, 2] for f in found] == pytest.approx([0.2, 0.7])
     assert np.array_equal(found[0].points, face_at(105).points)
 
 
@@ -120,6 +122,7 @@ def test_a_track_holds_what_the_detector_said():
     assert track.score[::2].tolist() == pytest.approx([0.9, 0.9])
     assert track.blendshapes[:, 0].tolist() == pytest.approx([1, np.nan, 3], nan_ok=True)
     assert track.pose[:, 2].tolist() == pytest.approx([1, np.nan, 3], nan_ok=True)
+    assert track.mesh[:, 477, 1].tolist() == pytest.approx([1, np.nan, 3], nan_ok=True)
     assert np.isnan(track.points[1]).all()
     assert track.cuts == ()
 
@@ -168,6 +171,7 @@ def test_a_detector_without_expression_gives_a_track_without():
     bare = Landmarks(face_at(100).points, 1.0)
     track = tracked([bare], [])
     assert track.blendshapes is None
+    assert track.mesh is None
     assert track.pose is None
 
 
@@ -233,6 +237,7 @@ def test_a_scene_without_a_face_takes_the_nearest_in_time():
 def test_values_of_any_kind_are_filled():
     track = tracked([face_at(1, tag=2)], [], [face_at(1, tag=4)])
     assert fill_gaps(track.blendshapes, track)[:, 7].tolist() == [2, 3, 4]
+    assert fill_gaps(track.mesh, track)[:, 9, 2].tolist() == [2, 3, 4]
     assert fill_gaps(track.score.astype(np.float64), track).dtype == np.float64
 
 
