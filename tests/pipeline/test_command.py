@@ -164,12 +164,29 @@ def test_a_driver_of_one_frame(way, faces, target, tmp_path):
     assert len(list(read_frames(tmp_path / "out.mp4"))) == 1
 
 
-def test_a_picture_as_driver_gives_a_picture_and_the_same_one_again(faces, target, tmp_path):
+@pytest.mark.parametrize("way", ["expression", "splice"])
+def test_a_picture_as_driver_gives_a_picture_and_the_same_one_again(way, faces, target, tmp_path):
     write_image(tmp_path / "driver.png", faces.driver[-1])
     for name in ("one.png", "two.png"):
-        assert run(target, tmp_path / "driver.png", "-o", tmp_path / name, *SPLICE, "--seed", 1) == 0
+        assert run(target, tmp_path / "driver.png", "-o", tmp_path / name, *SPLICE, "--fuse", way, "--seed", 1) == 0
     assert read_image(tmp_path / "one.png").shape == faces.target.shape
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_a_driver_of_no_strength_leaves_the_photo(faces, target, tmp_path):
+    driver, out = faces.clip(tmp_path / "driver.mp4", frames=3), tmp_path / "out.mkv"
+    words = ["--strength", 0, "--matte", tmp_path / "matte.mkv", "--trace", tmp_path / "trace"]
+    assert run(target, driver, "-o", out, *QUICK, *words) == 0
+    for index in range(3):
+        composite = np.asarray(Image.open(tmp_path / "trace" / f"frame-{index:06d}-composite.png")).astype(int)
+        assert np.abs(composite - faces.target).max() <= 2
+
+
+def test_absolute_motion_asks_for_no_frame_of_rest(faces, target, tmp_path, capsys):
+    driver = faces.clip(tmp_path / "driver.mp4", frames=3)
+    assert run(target, driver, "-o", tmp_path / "out.mp4", *QUICK, "--motion", "absolute", "--folds", 0) == 0
+    assert "anchor frame" not in capsys.readouterr().err
+    assert len(list(read_frames(tmp_path / "out.mp4"))) == 3
 
 
 def test_a_driver_without_any_face(faces, target, tmp_path, capsys):
