@@ -66,7 +66,7 @@ class Composer:
         self.options = options or ComposeOptions()
         self.target, self.rest, self.base, self._crop = target, rest, base, crop
         self._mesh = mesh.over(rest, triangles)
-        self._cells = int(np.clip(2 * scale_of(crop), 256, 512))
+        self._cells = int(np.clip(2 * scale_of(crop), 256, 640))
         corners = apply(crop, np.vstack([self._mesh.ring, rest]))
         height, width = target.shape[:2]
         low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, [width - 1, height - 1])
@@ -77,9 +77,8 @@ class Composer:
         self._pixels = np.stack([x, y], 2).astype(np.float32)
         units = apply(inverse(crop), self._pixels.reshape(-1, 2).astype(np.float64))
         self._units = units.reshape(self._pixels.shape).astype(np.float32)  # [h,w,2], of the crop
-        self._in_cells = self._units * self._cells - 0.5
-        axis = (np.arange(self._cells, dtype=np.float32) + 0.5) / self._cells
-        self._grid = np.stack(np.meshgrid(axis, axis), 2)
+        self._in_cells = mesh.in_cells(self._units, self._cells)
+        self._grid = mesh.grid(self._cells)
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._parted = _parted(rest)
@@ -89,7 +88,7 @@ class Composer:
         """The target with its points at `goal` [478,2]; between its lips is what `face` has there."""
         goal = self._mesh.unfolded(goal, self.rest)
         field = self._mesh.field(goal, self._source(goal), self._cells)
-        moved = self._eyes(goal, self._looked_up(field))
+        moved = self._eyes(goal, self._parted_up(field))
         picture = _remap(self._photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
         shade = self._folds(goal, face)
         if shade is not None:
@@ -125,6 +124,14 @@ class Composer:
             source[upper] -= _RIM * shut * height
             source[lower] += _RIM * shut * height
         return source
+
+    def _parted_up(self, field: Floats) -> Floats:
+        """A field at the pixels of the box; where lids meet it jumps, and nothing lies between."""
+        smooth, nearest = self._looked_up(field), _remap(field, self._in_cells, cv2.INTER_NEAREST)
+        around = np.ones((2, 2))
+        spread = np.float32(cv2.dilate(field, around) - cv2.erode(field, around)).max(2) > _JUMP
+        jumps = _remap(spread.astype(np.float32), self._in_cells, cv2.INTER_LINEAR) > 0
+        return np.where(jumps[:, :, None], nearest, smooth)
 
     # ---- eyes
 
@@ -181,7 +188,8 @@ class Composer:
     def _skin(self, goal: Points) -> Floats:
         """[cells,cells]: 1 on the face, without eyes and lips, soft at the edge."""
         hull = cv2.convexHull(goal[: motion.SKIN].astype(np.float32))[:, 0].astype(np.float64)
-        skin = _blurred(cv2.erode(mesh.polygon(hull, self._cells), np.ones((9, 9))), 0.012 * self._cells)
+        face = np.asarray(cv2.erode(mesh.polygon(hull, self._cells), np.ones((9, 9))), np.float32)
+        skin = _blurred(face, 0.012 * self._cells)
         for ring, reach in ((motion.eye_ring(0), 0.01), (motion.eye_ring(1), 0.01), (list(OUTER_LIPS), 0.02)):
             disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * self._cells) + 1,) * 2)
             skin = skin * (1 - cv2.dilate(mesh.polygon(goal[ring], self._cells), disc))
@@ -220,7 +228,11 @@ class Composer:
         ring = self.rest[list(OUTER_LIPS)]
         around = mesh.polygon(ring.mean(0) + 1.6 * (ring - ring.mean(0)), cells) * (1 - mesh.polygon(ring, cells))
         photo = _remap(
-            self._photo, (apply(self._crop, self._grid.reshape(-1, 2).astype(np.float64)).reshape(self._grid.shape) - self._origin).astype(np.float32), cv2.INTER_LINEAR
+            self._photo,
+            (
+                apply(self._crop, self._grid.reshape(-1, 2).astype(np.float64)).reshape(self._grid.shape) - self._origin
+            ).astype(np.float32),
+            cv2.INTER_LINEAR,
         )
         field = self._mesh.field(self.rest, self.base.points, cells)
         drawn = _remap(self.base.picture, (self._grid + field) * len(self.base.picture) - 0.5, cv2.INTER_LINEAR)
@@ -228,6 +240,8 @@ class Composer:
         return np.asarray((photo[here].mean(0) / drawn[here].mean(0).clip(0.02)).clip(0.5, 2), np.float32)
 
 
+_JUMP = 0.008
+"""A difference of motion from one cell to the next that no skin has, in units of the crop."""
 _TEETH = 0.45
 """How far down between the lips of a drawn mouth the upper teeth may hang."""
 _STRETCH = 1.15

@@ -294,9 +294,12 @@ def read_triangles(path: Path) -> NDArray[np.int32]:
         # GeometryPipelineMetadata.canonical_mesh is field 1, Mesh3d.index_buffer field 4 (mediapipe's .proto files).
         (model,) = (value for field, value in _protobuf(metadata) if field == 1 and isinstance(value, bytes))
         corners = [value for field, value in _protobuf(model) if field == 4]
-        return np.array(corners, np.int32).reshape(-1, 3)
+        return np.array(corners, np.int32).reshape(_TRIANGLES, 3)
     except (OSError, KeyError, zipfile.BadZipFile, ValueError, IndexError) as error:
         raise WeightsError(f"{path}: not a readable face_landmarker.task ({error})") from error
+
+
+_TRIANGLES = 898
 
 
 def _protobuf(message: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -7,6 +7,7 @@ they bend nothing beyond their neighbours, and because those between lids or lip
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -16,7 +17,10 @@ from .motion import HOLES, SKIN
 from .types import Floats
 
 Points = NDArray[np.float64]
+_Real = TypeVar("_Real", bound=np.floating[Any])
 
+MARGIN = 0.15
+"""How far beyond the crop motion may reach, of its side: chins drop out of it."""
 REACH = 1.35
 """How far from the face's middle nothing moves any more, in the face's own extent."""
 
@@ -30,12 +34,12 @@ class Mesh:
     beyond: int  # how many of the triangles are outside the face
 
     def field(self, goal: Points, source: Points, cells: int) -> Floats:
-        """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2], of the crop.
+        """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2] in units of the crop.
 
         Args:
             goal: where the face's points [478,2] are, in units of the crop.
             source: where they come from.
-            cells: along the crop's side.
+            cells: along a side of what is looked at, the crop and `MARGIN` round it.
         """
         corners = np.vstack([goal[:SKIN], self.ring])[self.triangles]  # [N,3,2]
         back = np.vstack([(source - goal)[:SKIN], np.zeros_like(self.ring)])[self.triangles]
@@ -45,16 +49,14 @@ class Mesh:
         order = np.lexsort((area[shown], shown >= self.beyond))
         shown = shown[order]
         labels = np.full((cells, cells), len(shown), np.int32)
-        pixels = np.rint((corners[shown] * cells - 0.5) * 16).astype(np.int32)
+        pixels = np.rint(in_cells(corners[shown], cells) * 16).astype(np.int32)
         for label, triangle in enumerate(pixels):
             cv2.fillConvexPoly(labels, triangle, label, shift=4)
         ones = np.ones((len(shown), 3, 1))
         motion = np.linalg.solve(np.concatenate([corners[shown], ones], 2), back[shown])  # [n,3,2]
         motion = np.concatenate([motion, np.zeros((1, 3, 2))]).astype(np.float32)[labels]  # [F,F,3,2]
-        axis = ((np.arange(cells) + 0.5) / cells).astype(np.float32)
-        x, y = axis[None, :, None], axis[:, None, None]
+        x, y = np.split(grid(cells), 2, 2)
         return np.asarray(x * motion[:, :, 0] + y * motion[:, :, 1] + motion[:, :, 2], np.float32)
-
 
     def unfolded(self, goal: Points, rest: Points) -> Points:
         """The goal [478,2], but that skin which it would fold over moves as one piece.
@@ -73,6 +75,7 @@ class Mesh:
             for corner in folded.T:
                 np.add.at(sums, corner, moved[folded].mean(1))
                 np.add.at(counts, corner, 1)
+            counts[HOLES] = 0  # lids shut as they are asked to
             here = counts > 0
             moved[here] = sums[here] / counts[here, None]
         return rest + moved
@@ -115,19 +118,31 @@ def _area(corners: Points) -> NDArray[np.float64]:
     return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
 
 
+def in_cells(places: NDArray[_Real], cells: int) -> NDArray[_Real]:
+    """Places [...,2] in units of the crop as places among the cells, whose middles are whole numbers."""
+    return cast("NDArray[_Real]", (places + MARGIN) * (cells / (1 + 2 * MARGIN)) - 0.5)
+
+
+def grid(cells: int) -> Floats:
+    """The middles of the cells [cells,cells,2] in units of the crop."""
+    axis = ((np.arange(cells) + 0.5) / cells * (1 + 2 * MARGIN) - MARGIN).astype(np.float32)
+    return np.stack(np.meshgrid(axis, axis), 2)
+
+
 def polygon(points: Points, cells: int) -> Floats:
     """float32 [cells,cells]: 1 inside a polygon [N,2] in units of the crop."""
     # OpenCV draws a polygon's edge as well as what is inside: as fine as can be, for lids that touch enclose nothing.
     side = cells * _FINER
     mask = np.zeros((side, side), np.uint8)
-    low = np.floor(points.min(0) * cells).astype(int).clip(0, cells - 1)
-    high = np.ceil(points.max(0) * cells).astype(int).clip(low + 1, cells)
-    cv2.fillPoly(mask, [np.rint((points * side - 0.5) * 16).astype(np.int32)], 255, shift=4)
+    corners = in_cells(points, side)
+    low = np.floor(corners.min(0) / _FINER).astype(int).clip(0, cells - 1)
+    high = np.ceil(corners.max(0) / _FINER + 1).astype(int).clip(low + 1, cells)
+    cv2.fillPoly(mask, [np.rint(corners * 16).astype(np.int32)], 255, shift=4)
     part = mask[low[1] * _FINER : high[1] * _FINER, low[0] * _FINER : high[0] * _FINER]
     out = np.zeros((cells, cells), np.float32)
     size = (int(high[0] - low[0]), int(high[1] - low[1]))
     out[low[1] : high[1], low[0] : high[0]] = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    return out / 255
+    return np.asarray(out / 255, np.float32)
 
 
 _FINER = 4

@@ -92,18 +92,22 @@ def eye_ring(eye: int) -> list[int]:
 def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray[np.float64]:
     """How much of the driver's motion each point [478] takes: what lies between regions takes some of each."""
     near, values = [], []
-    for points, value in ((*((PARTS[p], strength[p]) for p in PARTS), (_STILL, 0.0))):
+    for points, value in (*((PARTS[p], strength[p]) for p in PARTS), (_STILL, 0.0)):
         gaps = np.linalg.norm(rest[:, None] - rest[None, list(points)], axis=2).min(1)
         near.append(1 / (gaps**2 + 1e-6))
         values.append(value)
     weights = np.array(near)
-    out = (weights * np.array(values)[:, None]).sum(0) / weights.sum(0)
+    out: NDArray[np.float64] = (weights * np.array(values)[:, None]).sum(0) / weights.sum(0)
     out[SKIN:] = strength["eyes"]
     return out
 
 
 def goals(
-    driver: Floats, anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.float64], strength: Mapping[str, float]
+    driver: Floats,
+    anchor: Floats,
+    rest: NDArray[np.floating],
+    to_rest: NDArray[np.float64],
+    strength: Mapping[str, float],
 ) -> NDArray[np.float64]:
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
@@ -127,7 +131,10 @@ def goals(
         open_by = (1 + strength["eyes"] * change).clip(0, WIDEST)
         moved[:, upper] = moved[:, lower] + open_by[:, None, None] * (rest[upper] - rest[lower])
     # Lips that are asked to cross, as when the driver presses its own more than in the anchor frame, only meet.
-    crossing = (moved[:, UPPER_LIP, 1] - moved[:, LOWER_LIP, 1]).clip(0)
+    # As they may already in the photo, by a hair.
+    crossing = (
+        moved[:, UPPER_LIP, 1] - moved[:, LOWER_LIP, 1] - (rest[UPPER_LIP, 1] - rest[LOWER_LIP, 1]).clip(0)
+    ).clip(0)
     moved[:, LOWER_LIP, 1] += crossing / 2
     moved[:, UPPER_LIP, 1] -= crossing / 2
     return moved

@@ -20,7 +20,7 @@ from torch import Tensor
 from . import expression, landmarks, motion, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
-from .compose import Composer, ComposeOptions, Drawn
+from .compose import ComposeOptions, Composer, Drawn
 from .devices import choose_device, quick_dtype
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles, to_68
@@ -78,7 +78,7 @@ PRESETS: dict[str, Options] = {
     ),
     "balanced": Options(),
     "fast": Options(
-        target=replace(TARGET, steps=40, sizes=((128, 0.6), (512, 0.4))),
+        target=replace(TARGET, steps=30, sizes=((128, 1.0),)),
         solve=SolveOptions(keys=12, sweeps=((10, 0.05, 128), (4, 0.02, 256))),
         driver=replace(DRIVER, steps=3),
     ),
@@ -234,7 +234,7 @@ class Run:
             probe = expression.Probe(self.nets, self.rest_picture)
             there = probe.mesh(self.rest_picture)[..., :2]
         weights = torch.ones(there.shape[1], 1, device=self.device)
-        weights[list(motion.INNER_LIPS)] = 8  # a mouth that is shut must be drawn shut
+        weights[list(motion.INNER_LIPS)] = 2  # a mouth that is shut must be drawn shut
         return lambda picture: (weights * (probe.mesh(picture)[..., :2] - there).square()).mean()
 
     def _heed(self, name: str, found: Inversion) -> None:
@@ -316,7 +316,10 @@ class Run:
         basis = motion.Basis.load()
         assert self.track.blendshapes is not None  # as the mesh
         seen = zero_phase(landmarks.fill_gaps(self.track.blendshapes, self.track), self.options.smooth, self.track.cuts)
-        wanted = basis.neutral if len(self.track) == 1 else self.nets.blendshapes(target * self._seen_size())[0].cpu().numpy()
+        if len(self.track) == 1:
+            wanted = basis.neutral
+        else:
+            wanted = self.nets.blendshapes(target * self._seen_size())[0].cpu().numpy()
         return basis.without(driver, seen.astype(np.float32), wanted)
 
     def _seen_size(self) -> int:

@@ -34,7 +34,7 @@ class SolveOptions:
     ridge: float = 0.02  # on the mean square of the change
     hold: float = 4.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
-    bent: bool = True  # what is then still missing will be bent, so that some of it had better not be drawn
+    bent: bool = True  # the photo's mesh follows the driver, so that some of an expression had better not be drawn
     response: ResponseOptions = field(default_factory=ResponseOptions)
 
 
@@ -46,8 +46,8 @@ MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
 """Landmarks of the parts that expressions move, and how far around them the picture may change."""
 
 
-# With other brows a drawn face is soon another person's, and with lids that come down it often puts spectacles on.
-_BENT = {"brow": 0.3, "eyeBlink": 0.4, "eyeSquint": 0.4, "eyeWide": 0.4, "lid": 0.4}
+# Lids and glances are the photo's own, moved; of brows and cheeks only the folds are drawn.
+_BENT = {"brow": 0.3, "eye": 0.1, "lid": 0.1}
 _DRAWN = torch.tensor(
     [next((share for start, share in _BENT.items() if name.startswith(start)), 1.0) for name in NAMES]
 )

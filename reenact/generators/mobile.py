@@ -45,7 +45,7 @@ def haar_upsample(x: Tensor) -> Tensor:
     # Channels last, as the convolutions have them: no copy before, none after.
     x = x.permute(0, 2, 3, 1)  # [N,H,W,4C]
     ll = x[..., :c]
-    lh, hl, hh = x[..., c:].unflatten(3, (c, 3)).unbind(4)
+    lh, hl, hh = x[..., c:].reshape(n, height, width, c, 3).unbind(4)
     low, high, cross, rest = ll + lh, hl + hh, ll - lh, hl - hh
     rows = torch.stack([low + high, low - high], 3), torch.stack([cross + rest, cross - rest], 3)
     doubled = torch.stack(rows, 2) * 0.5  # [N,H,2,W,2,C]

@@ -19,7 +19,7 @@ def surface():
 
 def cell_of(point):
     """Row and column of the cell that a point of the crop lies in."""
-    column, row = np.floor(np.asarray(point) * CELLS).astype(int)
+    column, row = np.rint(mesh.in_cells(np.asarray(point), CELLS)).astype(int)
     return row, column
 
 
@@ -86,7 +86,7 @@ def test_an_affine_motion_is_followed_exactly(surface):
     field = surface.field(goal, REST, CELLS)
     for index in (CHEEK, CHIN - 1, 4, 66):
         row, column = cell_of(goal[index])
-        here = (np.array([column, row]) + 0.5) / CELLS
+        here = mesh.grid(CELLS)[row, column]
         np.testing.assert_allclose(here + field[row, column], np.linalg.inv(turn) @ (here - 0.5) + 0.5, atol=1e-4)
 
 
@@ -96,8 +96,9 @@ def test_one_points_motion_ends_at_its_neighbours(surface):
     rows, columns = np.nonzero(surface.field(goal, REST, CELLS).any(2))
     around = REST[np.unique(TRIANGLES[(TRIANGLES == CHEEK).any(1)])]
     for cells, axis in ((columns, 0), (rows, 1)):
-        assert cells.min() >= around[:, axis].min() * CELLS - 2
-        assert cells.max() <= around[:, axis].max() * CELLS + 2
+        within = mesh.in_cells(around, CELLS)[:, axis]
+        assert cells.min() >= within.min() - 2
+        assert cells.max() <= within.max() + 2
 
 
 def test_a_field_may_lead_to_another_face_than_the_one_at_rest(surface):
@@ -118,8 +119,7 @@ def test_fields_of_any_fineness_say_the_same(surface):
 def test_nothing_comes_from_between_shut_lids(surface, eye):
     """What was between them has no area any more."""
     goal = shut(REST, LIDS[eye])
-    axis = (np.arange(CELLS) + 0.5) / CELLS
-    sources = np.stack(np.meshgrid(axis, axis), 2) + surface.field(goal, REST, CELLS)
+    sources = mesh.grid(CELLS) + surface.field(goal, REST, CELLS)
     eyeball = REST[eye_ring(eye)]
     middle = eyeball.mean(0) + 0.8 * (eyeball - eyeball.mean(0))
     contour = middle.astype(np.float32)
@@ -191,7 +191,7 @@ def test_a_polygon_covers_what_it_holds():
     square = np.array([[0.25, 0.25], [0.75, 0.25], [0.75, 0.75], [0.25, 0.75]])
     mask = mesh.polygon(square, CELLS)
     assert mask.dtype == np.float32
-    assert mask.mean() == pytest.approx(0.25, abs=0.01)
+    assert mask.mean() * (1 + 2 * mesh.MARGIN) ** 2 == pytest.approx(0.25, abs=0.01)
     assert mask[cell_of((0.5, 0.27))] == 1
     assert mask[cell_of((0.5, 0.23))] == mask[cell_of((0.8, 0.5))] == 0
 
