@@ -73,13 +73,13 @@ PRESETS: dict[str, Options] = {
     ),
     "quality": Options(
         target=replace(TARGET, steps=120),
-        solve=SolveOptions(keys=48, sweeps=((16, 0.05, 128), (12, 0.025, 256), (12, 0.015, 256))),
+        solve=SolveOptions(keys=32, sweeps=((16, 0.05, 128), (12, 0.025, 256), (12, 0.015, 256))),
         driver=replace(DRIVER, steps=16),
     ),
     "balanced": Options(),
     "fast": Options(
         target=replace(TARGET, steps=30, sizes=((128, 1.0),)),
-        solve=SolveOptions(keys=12, sweeps=((10, 0.05, 128), (4, 0.02, 256))),
+        solve=SolveOptions(keys=8, sweeps=((14, 0.05, 128), (4, 0.02, 256))),
         driver=replace(DRIVER, steps=3),
     ),
 }

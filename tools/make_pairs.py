@@ -32,6 +32,7 @@ from torch import Tensor
 
 from reenact.align import STEADY
 from reenact.detectors import landmarker
+from reenact.devices import quick_dtype
 from reenact.evaluate import evaluate
 from reenact.expression import NAMES, USED, Probe, goals, limited, of_track
 from reenact.face_landmarker import FaceLandmarkerNets
@@ -162,7 +163,8 @@ class Studio:
         """With the user's weights, on the CPU."""
         store = WeightStore(default_root())
         nets = FaceLandmarkerNets.load(store.path("face_landmarker.task"))
-        return cls(store, create(store, torch.device("cpu")), nets)
+        cpu = torch.device("cpu")
+        return cls(store, create(store, cpu, quick_dtype(cpu)), nets)
 
 
 def slots_of(generator: MobileGenerator) -> tuple[int, ...]:

@@ -41,7 +41,8 @@ def solver(store, generator, people):
 def test_what_the_photo_itself_does_counts_less_where_it_is_drawn(solver, generator, people):
     drawn = Solver(generator, solver.probe, people[0], generator.expression_layers, SolveOptions(sweeps=()))
     share = dict(zip(NAMES, (drawn._weights / solver._weights).tolist(), strict=True))
-    assert share["jawOpen"] == share["mouthSmileLeft"] == share["lips open"] == 1
+    assert min(share["jawOpen"], share["lips open"]) > 1 > share["mouthSmileLeft"]
+    assert share["mouthPucker"] == 1
     assert all(share[name] < 0.5 for name in ("browInnerUp", "brow left", "eyeBlinkRight", "lid left"))
 
 
