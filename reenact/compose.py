@@ -27,7 +27,7 @@ Points = NDArray[np.float64]
 class ComposeOptions:
     """Lengths are shares of the crop's side."""
 
-    folds: float = 0.8  # how much of the drawn folds is laid on the photo
+    folds: float = 0.7  # how much of the drawn folds is laid on the photo
     fine: float = 0.006  # sigma below which shading is the generator's noise ...
     coarse: float = 0.05  # ... and above which it is its light
     lips: float = 0.0035  # sigma of the edge between lips and what lies between them
@@ -177,7 +177,7 @@ class Composer:
         fine, coarse = (self.options.fine * self._cells, self.options.coarse * self._cells)
         weights = [_blurred(skin, sigma) + 1e-3 for sigma in (fine, coarse)]
         band = _blurred(change, fine) / weights[0] - _blurred(change, coarse) / weights[1]
-        return np.asarray(self.options.folds * np.tanh(band / 0.25) * 0.25 * _blurred(skin, fine), np.float32)
+        return np.asarray(self.options.folds * np.tanh(band / _DEEPEST) * _DEEPEST * _blurred(skin, fine), np.float32)
 
     def _light(self, goal: Points, face: Drawn) -> Floats:
         """How light a drawn face is, bent to the goal: [cells,cells]."""
@@ -190,9 +190,12 @@ class Composer:
         hull = cv2.convexHull(goal[: motion.SKIN].astype(np.float32))[:, 0].astype(np.float64)
         face = np.asarray(cv2.erode(mesh.polygon(hull, self._cells), np.ones((9, 9))), np.float32)
         skin = _blurred(face, 0.012 * self._cells)
-        for ring, reach in ((motion.eye_ring(0), 0.01), (motion.eye_ring(1), 0.01), (list(OUTER_LIPS), 0.02)):
+        eyes = [motion.eye_ring(0), motion.eye_ring(1)]
+        # A lid that is shut is the photo's, and lies where the eye was.
+        holes = [*((self.rest[ring], 0.012) for ring in eyes), *((goal[ring], 0.012) for ring in eyes)]
+        for ring, reach in (*holes, (goal[list(OUTER_LIPS)], 0.02)):
             disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * self._cells) + 1,) * 2)
-            skin = skin * (1 - cv2.dilate(mesh.polygon(goal[ring], self._cells), disc))
+            skin = skin * (1 - cv2.dilate(mesh.polygon(ring, self._cells), disc))
         return np.asarray(skin, np.float32)
 
     # ---- mouth
@@ -240,6 +243,8 @@ class Composer:
         return np.asarray((photo[here].mean(0) / drawn[here].mean(0).clip(0.02)).clip(0.5, 2), np.float32)
 
 
+_DEEPEST = 0.15
+"""The logarithm of the shade of the deepest fold."""
 _JUMP = 0.008
 """A difference of motion from one cell to the next that no skin has, in units of the crop."""
 _TEETH = 0.45

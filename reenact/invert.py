@@ -29,19 +29,19 @@ SEEN = 256  # pixels: larger pictures are shrunk to this before they are compare
 class InvertOptions:
     """How to search W+. The defaults are for a single picture, the target."""
 
-    steps: int = 60  # at most
+    steps: int = 30  # at most
     rate: float = 0.12
     optimiser: str = "adam"  # or "sgd"
     start: str = "mean"  # or "zero"; a warm start overrides it
     whitened: bool = True  # step in units of W's own spread along its own axes: keeps w where faces can be moved
-    sizes: tuple[tuple[int, float], ...] = ((128, 0.6), (512, 0.4))  # picture size, share of the steps
+    sizes: tuple[tuple[int, float], ...] = ((128, 1.0),)  # picture size, share of the steps
     distance: str = "lpips"  # or "conv": squared Euclidean on the features as they are, the paper's
     scale: float = 1.0  # of the distance "conv"; gives the paper's rate of 1 its meaning
     convs: tuple[int, ...] = (2, 4, 7, 10)  # of VGG-16, counted from 1: what is compared
     pixel_weight: float = 0.5
-    shape: float = 100.0  # on the mean square shift of the face's points, in units of the picture
+    shape: float = 30.0  # on the mean square shift of the face's points, in units of the picture
     prior: float = 1e-2  # on the mean square of w's offset, in W's own spread
-    apart: float = 0.1  # on the mean square of the slots' differences from each other: W rather than W+
+    near: float = 0.5  # the same, on the slots that expressions move: near the mean face mouths open best
     patience: int = 12  # steps without `tolerance` better, before it moves on or ends
     tolerance: float = 0.002  # of the loss
     warm_up: int = 8
@@ -50,12 +50,12 @@ class InvertOptions:
 
 TARGET = InvertOptions()
 DRIVER = InvertOptions(
-    steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, apart=0.0, warm_up=1, decay=0.3, patience=8
+    steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, near=0.0, warm_up=1, decay=0.3, patience=8
 )
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
     steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),
-    distance="conv", convs=(9,), scale=1e-5, pixel_weight=0.0, shape=0.0, prior=0.0, apart=0.0,
+    distance="conv", convs=(9,), scale=1e-5, pixel_weight=0.0, shape=0.0, prior=0.0, near=0.0,
     patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
 
@@ -137,10 +137,10 @@ def invert(
             loss = loss_of(F.adaptive_avg_pool2d(drawn, seen))
             if shape:
                 loss = loss + options.shape * shape(drawn)
-            if options.prior or options.apart:
-                white = whitening.white(now)[list(generator.live_layers)]
-                spread = (white - white.mean(0)).square().mean()
-                loss = loss + options.prior * white.square().mean() + options.apart * spread
+            if options.prior:
+                white = whitening.white(now)
+                loss = loss + options.prior * white[list(generator.live_layers)].square().mean()
+                loss = loss + options.near * white[list(generator.expression_layers)].square().mean()
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             value = loss.item()
             losses.append(value)

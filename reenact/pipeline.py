@@ -72,14 +72,14 @@ PRESETS: dict[str, Options] = {
         smooth=0.0,
     ),
     "quality": Options(
-        target=replace(TARGET, steps=120),
-        solve=SolveOptions(keys=32, sweeps=((16, 0.05, 128), (12, 0.025, 256), (12, 0.015, 256))),
+        target=replace(TARGET, steps=60),
+        solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
     ),
     "balanced": Options(),
     "fast": Options(
-        target=replace(TARGET, steps=30, sizes=((128, 1.0),)),
-        solve=SolveOptions(keys=8, sweeps=((14, 0.05, 128), (4, 0.02, 256))),
+        target=replace(TARGET, steps=20),
+        solve=SolveOptions(keys=6, sweeps=((14, 0.05, 128),)),
         driver=replace(DRIVER, steps=3),
     ),
 }
@@ -467,8 +467,8 @@ def _face(drawn: Drawn) -> Face:
     return Face(drawn.picture, to_68(drawn.points.astype(np.float32)))
 
 
-SMALLEST = 256
-"""Pixels of a generated face: smaller ones show no teeth."""
+SMALLEST = 512
+"""Pixels of a generated face: in smaller ones teeth are a blur."""
 
 
 def face_weight(points: NDArray[np.floating], crop: Affine, size: int) -> Tensor:

@@ -28,9 +28,9 @@ OnStep = Callable[[int, int], None]
 class SolveOptions:
     """How to solve for the expression."""
 
-    keys: int = 16  # expressions of a clip that are solved for, at most
+    keys: int = 12  # expressions of a clip that are solved for, at most
     # Over all keys: steps on average, their rate in W's own spread, and the size of the pictures that are measured.
-    sweeps: tuple[tuple[int, float, int], ...] = ((14, 0.05, 128), (8, 0.03, 256))
+    sweeps: tuple[tuple[int, float, int], ...] = ((14, 0.05, 128), (6, 0.03, 256))
     ridge: float = 0.02  # on the mean square of the change
     hold: float = 4.0  # on the picture's change outside the moving parts
     steady: float = 300.0  # on the shift of the steady points, in units of the picture
@@ -50,7 +50,7 @@ MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
 # drawn. What lies between the lips is drawn, and a smile that stays shut has nothing there.
 _BENT = {
     **{"brow": 0.3, "eye": 0.1, "lid": 0.1},
-    **{"lips open": 2.0, "jawOpen": 1.5, "mouthSmile": 0.7, "mouth width": 0.7, "corner": 0.7, "upper": 0.7},
+    **{"lips open": 2.5, "jawOpen": 1.5, "mouthSmile": 0.7, "mouth width": 0.7, "corner": 0.7, "upper": 0.7},
 }
 _DRAWN = torch.tensor(
     [next((share for start, share in _BENT.items() if name.startswith(start)), 1.0) for name in NAMES]
