@@ -82,18 +82,22 @@ class Composer:
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._parted = _parted(rest)
-        self._gain = self._skin_gain()
+        skin, drawn_skin = self._skin_round_mouth()
+        self._gain = np.asarray((skin / drawn_skin.clip(0.02)).clip(0.5, 2), np.float32)
+        self._dark = skin * _DARK
 
     def compose(self, goal: Points, face: Drawn, index: int, pts: int, seconds: float) -> Frame:
         """The target with its points at `goal` [478,2]; between its lips is what `face` has there."""
         goal = self._mesh.unfolded(goal, self.rest)
-        field = self._mesh.field(goal, self._source(goal), self._cells)
+        placed = self._mesh.at(goal, self._cells)
+        field = placed.field(self._source(goal))
         moved = self._eyes(goal, self._parted_up(field))
         picture = _remap(self._photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
-        shade = self._folds(goal, face)
-        if shade is not None:
+        drawn = placed.field(face.points)
+        if self.options.folds > 0:
+            shade = self._folds(goal, self._light(face, drawn), self._light(self.base, placed.field(self.base.points)))
             picture = picture * np.exp(self._looked_up(shade))[:, :, None]
-        picture = self._mouth(goal, face, picture)
+        picture = self._mouth(goal, face, drawn, picture)
         rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
         rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
         changed = (rgb[self._box] != self.target[self._box]).any(2)
@@ -167,11 +171,11 @@ class Composer:
 
     # ---- folds
 
-    def _folds(self, goal: Points, face: Drawn) -> Floats | None:
-        """The logarithm of the shade [cells,cells] that the expression lays on the skin."""
-        if self.options.folds == 0:
-            return None
-        with_it, without = (self._light(goal, each) for each in (face, self.base))
+    def _folds(self, goal: Points, with_it: Floats, without: Floats) -> Floats:
+        """The logarithm of the shade [cells,cells] that the expression lays on the skin.
+
+        By how light the drawn face is with it and without, both bent to the goal, [cells,cells].
+        """
         skin = self._skin(goal)
         change = (np.log(with_it + 0.08) - np.log(without + 0.08)) * skin
         fine, coarse = (self.options.fine * self._cells, self.options.coarse * self._cells)
@@ -179,9 +183,8 @@ class Composer:
         band = _blurred(change, fine) / weights[0] - _blurred(change, coarse) / weights[1]
         return np.asarray(self.options.folds * np.tanh(band / _DEEPEST) * _DEEPEST * _blurred(skin, fine), np.float32)
 
-    def _light(self, goal: Points, face: Drawn) -> Floats:
-        """How light a drawn face is, bent to the goal: [cells,cells]."""
-        field = self._mesh.field(goal, face.points, self._cells)
+    def _light(self, face: Drawn, field: Floats) -> Floats:
+        """How light a drawn face is, bent by a field: [cells,cells]."""
         seen = _remap(face.picture, (self._grid + field) * len(face.picture) - 0.5, cv2.INTER_LINEAR)
         return np.asarray(seen @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
 
@@ -200,7 +203,7 @@ class Composer:
 
     # ---- mouth
 
-    def _mouth(self, goal: Points, face: Drawn, picture: Floats) -> Floats:
+    def _mouth(self, goal: Points, face: Drawn, field: Floats, picture: Floats) -> Floats:
         """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
         parted = _parted(goal)
         # A mouth that is open in the photo keeps its teeth until it opens further.
@@ -213,20 +216,21 @@ class Composer:
         if not len(rows):
             return picture
         part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        field = self._looked_up(self._mesh.field(goal, face.points, self._cells))[part]
         size = len(face.picture)
         drawn, scale = face.picture, scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
             drawn = _blurred(drawn, 0.5 / scale)
-        places = self._units[part] + field
+        places = self._units[part] + self._looked_up(field)[part]
         places[:, :, 1] = _hung(places, face.points, parted / max(_parted(face.points), 1e-4))
         seen = _remap(drawn, places * size - 0.5) * self._gain
+        # A drawn mouth that has stayed shut has nothing to show: a dark one then.
+        seen = self._dark + _ramp(_parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
         out = picture.copy()
         out[part] += alpha[part][:, :, None] * (seen - out[part])
         return out
 
-    def _skin_gain(self) -> Floats:
-        """What each channel of a drawn face takes to be as light as the photo's skin round the mouth."""
+    def _skin_round_mouth(self) -> tuple[Floats, Floats]:
+        """The colour of the skin round the mouth, [3], in the photo and in the drawn face at rest."""
         cells = self._cells
         ring = self.rest[list(OUTER_LIPS)]
         around = mesh.polygon(ring.mean(0) + 1.6 * (ring - ring.mean(0)), cells) * (1 - mesh.polygon(ring, cells))
@@ -240,9 +244,11 @@ class Composer:
         field = self._mesh.field(self.rest, self.base.points, cells)
         drawn = _remap(self.base.picture, (self._grid + field) * len(self.base.picture) - 0.5, cv2.INTER_LINEAR)
         here = around > 0.5
-        return np.asarray((photo[here].mean(0) / drawn[here].mean(0).clip(0.02)).clip(0.5, 2), np.float32)
+        return photo[here].mean(0), drawn[here].mean(0)
 
 
+_DARK = np.array([0.3, 0.15, 0.14], np.float32)
+"""The colour of a mouth that nothing lights, of the skin round it."""
 _DEEPEST = 0.15
 """The logarithm of the shade of the deepest fold."""
 _JUMP = 0.008
@@ -259,9 +265,11 @@ def _hung(places: Floats, drawn: Points, taller: float) -> Floats:
     What lies below them, mostly the dark, is stretched the more.
     """
     x, y = places[:, :, 0], places[:, :, 1]
-    upper, lower = (np.interp(x, *drawn[lip].T) for lip in (UPPER_LIP, LOWER_LIP))
     if taller <= _STRETCH:
         return y
+    # From left to right, whatever a pout has done to their order.
+    lips = [(np.maximum.accumulate(drawn[lip, 0]), drawn[lip, 1]) for lip in (UPPER_LIP, LOWER_LIP)]
+    upper, lower = (np.interp(x, *lip) for lip in lips)
     depth = (y - upper) / np.maximum(lower - upper, 1e-4)
     end = _TEETH * _STRETCH / taller  # of the teeth, in the taller mouth
     below = _TEETH + (depth - end) * (1 - _TEETH) / (1 - end)

@@ -10,10 +10,12 @@ from .errors import UsageError
 def quick_dtype(device: torch.device) -> torch.dtype:
     """Half the bits where a device computes in them: twice as fast, half the memory; else single precision."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        with torch.cuda.device(device):
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     # A processor without such instructions imitates them slowly. torch has no public question for it.
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return torch.bfloat16 if device.type == "cpu" and native() else torch.float32
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.bfloat16 if device.type == "cpu" and asked() else torch.float32
 
 
 def choose_device(name: str) -> torch.device:

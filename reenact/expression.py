@@ -147,6 +147,17 @@ def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: Tensor | 
     return limited(rest) + strength * (limited(seen) - limited(rest if anchor is None else anchor))
 
 
+def at_rest(seen: Tensor, neutral: Tensor) -> Tensor:
+    """The expression [M] of the face that shows `seen` [M], were it at rest: its lips shut, its blendshapes `neutral`.
+
+    For want of a frame in which it is; other distances stay as they are.
+    """
+    still = seen.clone()
+    still[: len(USED)] = unsquashed(neutral[None, list(USED)])[0].to(seen)
+    still[[NAMES.index("lips open"), NAMES.index(DARK)]] = 0
+    return still
+
+
 def distance(a: Tensor, b: Tensor, strength: Tensor | None = None) -> Tensor:
     """How different expressions look: [...,M] and [...,M] -> [...]; numbers without `strength` [M] do not count."""
     weights = WEIGHTS if strength is None or not strength.any() else WEIGHTS * (strength != 0)
@@ -208,12 +219,14 @@ class Probe:
 
     def mesh(self, pictures: Tensor) -> Tensor:
         """[N,3,S,S] in [-1,1] -> the landmarker's points [N,478,3] in units of the picture."""
+        pictures = _not_too_fine(pictures)
         size = pictures.shape[-1]
         mesh = self._mesh(pictures, _from_unit(self._unit_roi, size))
         return (mesh + mesh.new_tensor([0.5, 0.5, 0.0])) / size
 
     def look(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What `measure` takes, of [N,3,S,S] in [-1,1]: points [N,68,2] in units of the picture ([0,1]), the rest."""
+        pictures = _not_too_fine(pictures)
         size = pictures.shape[-1]
         mesh = self._mesh(pictures, _from_unit(self._unit_roi, size))
         points = (to_68(mesh) + 0.5) / size
@@ -222,6 +235,11 @@ class Probe:
     def __call__(self, pictures: Tensor) -> Tensor:
         """[N,3,S,S] -> expressions [N,M]."""
         return measure(*self.look(pictures))
+
+
+def _not_too_fine(pictures: Tensor) -> Tensor:
+    """Shrunk by areas where the landmarker's crop would skip pixels."""
+    return F.adaptive_avg_pool2d(pictures, 512) if pictures.shape[-1] > 512 else pictures
 
 
 def _to_unit(matrix: Tensor, size: int) -> Tensor:

@@ -67,7 +67,7 @@ class Whitening:
     spread: Tensor  # [512], along each
 
     def __init__(self, generator: Generator) -> None:
-        values, axes = torch.linalg.eigh(generator.covariance.double().cpu())
+        values, axes = torch.linalg.eigh(generator.covariance.cpu().double())
         self.spread = values.clamp(min=1e-6).sqrt().float().to(generator.covariance.device)
         self.axes = axes.float().to(generator.covariance.device)
         self.mean = generator.mean_latent[:1]  # one W for every slot

@@ -19,10 +19,33 @@ from .types import Floats
 Points = NDArray[np.float64]
 _Real = TypeVar("_Real", bound=np.floating[Any])
 
-MARGIN = 0.15
+MARGIN = 0.25
 """How far beyond the crop motion may reach, of its side: chins drop out of it."""
-REACH = 1.35
+REACH = 1.5
 """How far from the face's middle nothing moves any more, in the face's own extent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """A mesh in one place, and which of its triangles is seen at each cell."""
+
+    mesh: Mesh
+    goal: Points  # [478,2]
+    triangles: NDArray[np.int32]  # [n,3], those that are seen
+    inverse: NDArray[np.float64]  # [n,3,3], of their corners as rows x, y, 1
+    labels: NDArray[np.int32]  # [cells,cells], rows of `triangles`; n where none is
+
+    def field(self, source: Points) -> Floats:
+        """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2] in units of the crop.
+
+        `source`: where the face's points [478,2] come from.
+        """
+        back = self.mesh._with_ring(source - self.goal)
+        back[SKIN:] = 0
+        motion = self.inverse @ back[self.triangles]  # [n,3,2]
+        each = np.concatenate([motion, np.zeros((1, 3, 2))]).astype(np.float32)[self.labels]  # [cells,cells,3,2]
+        x, y = np.split(grid(len(self.labels)), 2, 2)
+        return np.asarray(x * each[:, :, 0] + y * each[:, :, 1] + each[:, :, 2], np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,30 +56,30 @@ class Mesh:
     ring: Points  # [R,2] in units of the crop
     beyond: int  # how many of the triangles are outside the face
 
-    def field(self, goal: Points, source: Points, cells: int) -> Floats:
-        """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2] in units of the crop.
+    def at(self, goal: Points, cells: int) -> Placed:
+        """The mesh with the face's points at `goal` [478,2], in units of the crop.
 
-        Args:
-            goal: where the face's points [478,2] are, in units of the crop.
-            source: where they come from.
-            cells: along a side of what is looked at, the crop and `MARGIN` round it.
+        `cells`: along a side of what is looked at, the crop and `MARGIN` round it.
         """
-        corners = np.vstack([goal[:SKIN], self.ring])[self.triangles]  # [N,3,2]
-        back = np.vstack([(source - goal)[:SKIN], np.zeros_like(self.ring)])[self.triangles]
+        corners = self._with_ring(goal)[self.triangles]  # [N,3,2]
         area = _area(corners)
         # What the face or its motion turns away is not seen; where others overlap, the larger lies above.
         shown = np.flatnonzero(area > _THIN)
-        order = np.lexsort((area[shown], shown >= self.beyond))
-        shown = shown[order]
+        shown = shown[np.lexsort((area[shown], shown >= self.beyond))]
         labels = np.full((cells, cells), len(shown), np.int32)
         pixels = np.rint(in_cells(corners[shown], cells) * 16).astype(np.int32)
         for label, triangle in enumerate(pixels):
             cv2.fillConvexPoly(labels, triangle, label, shift=4)
         ones = np.ones((len(shown), 3, 1))
-        motion = np.linalg.solve(np.concatenate([corners[shown], ones], 2), back[shown])  # [n,3,2]
-        motion = np.concatenate([motion, np.zeros((1, 3, 2))]).astype(np.float32)[labels]  # [F,F,3,2]
-        x, y = np.split(grid(cells), 2, 2)
-        return np.asarray(x * motion[:, :, 0] + y * motion[:, :, 1] + motion[:, :, 2], np.float32)
+        inverse = np.linalg.inv(np.concatenate([corners[shown], ones], 2))  # [n,3,3]
+        return Placed(self, goal, self.triangles[shown], inverse, labels)
+
+    def field(self, goal: Points, source: Points, cells: int) -> Floats:
+        """`Placed.field`, of one use only."""
+        return self.at(goal, cells).field(source)
+
+    def _with_ring(self, points: Points) -> Points:
+        return np.vstack([points[:SKIN], self.ring])
 
     def unfolded(self, goal: Points, rest: Points) -> Points:
         """The goal [478,2], but that skin which it would fold over moves as one piece.
@@ -94,7 +117,7 @@ def over(rest: Points, triangles: NDArray[np.int32]) -> Mesh:
     """
     rim = _rim(triangles)
     middle = (rest[rim].min(0) + rest[rim].max(0)) / 2
-    ring = middle + REACH * (rest[rim] - middle)
+    ring = (middle + REACH * (rest[rim] - middle)).clip(-MARGIN, 1 + MARGIN)
     # Between the rim and the ring, which has as many points.
     inner, outer = np.array(rim), SKIN + np.arange(len(rim))
     next_inner, next_outer = np.roll(inner, -1), np.roll(outer, -1)

@@ -74,7 +74,7 @@ class Basis:
         return cls(stored["basis"].astype(np.float32), stored["neutral"])
 
     def without(self, meshes: Floats, blendshapes: Floats, wanted: Floats) -> Floats:
-        """Where the points of faces [T,478,3] would be with the blendshapes `wanted` [51] instead of their own [T,51].
+        """Where the points of faces [...,478,3] would be with blendshapes `wanted` [51] instead of their own [...,51].
 
         What is a person's own shape stays.
         """

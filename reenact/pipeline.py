@@ -122,6 +122,15 @@ def reenact(
     yield from run.frames()
 
 
+@dataclass(frozen=True, eq=False)
+class _Rest:
+    """The target's face, measured in the photo."""
+
+    probe: expression.Probe
+    mesh: Tensor  # [1,478,3] in units of the crop
+    expression: Tensor  # [M]
+
+
 class Run:
     """One reenactment under way: networks loaded, driver tracked, target inverted."""
 
@@ -130,7 +139,6 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.hooks, self.driver = options, hooks, driver
         self._said: set[str] = set()
-        self._anchored: int | None = None
         self.strength = self._strength()
         self.target = read_image(target)
         self.still = is_image(driver)
@@ -154,7 +162,8 @@ class Run:
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
         self.triangles = read_triangles(task)
         self.track = self._track_driver()
-        self.rest_picture = to_tensor(cut_out(self.target, self.crop, self._seen_size()).rgb, self.device)
+        self.rest = self._measured_target()
+        self.anchors = self._find_anchors()
         self.inversion = self._invert_target()
         self.w = torch.from_numpy(self.inversion.latent.w).to(self.device)
 
@@ -222,20 +231,42 @@ class Run:
         found = invert(
             self.generator, self.vgg, to_tensor(cut.rgb, self.device), self.options.target,
             on_step=lambda step, loss, w: self.hooks.progress("invert", step, total), whitening=self.whitening,
-            shape=self._shape() if self.options.target.shape else None,
+            shape=self._unlike if self.options.target.shape else None,
         )  # fmt: skip
         self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
         return found
 
-    def _shape(self) -> Callable[[Tensor], Tensor]:
-        """How far the points of a drawn face are from the target's."""
-        with torch.no_grad():
-            probe = expression.Probe(self.nets, self.rest_picture)
-            there = probe.mesh(self.rest_picture)[..., :2]
-        weights = torch.ones(there.shape[1], 1, device=self.device)
-        weights[list(motion.INNER_LIPS)] = 2  # a mouth that is shut must be drawn shut
-        return lambda picture: (weights * (probe.mesh(picture)[..., :2] - there).square()).mean()
+    @torch.no_grad()
+    def _measured_target(self) -> _Rest:
+        size = 512 if scale_of(self.crop) > 256 else 256
+        picture = to_tensor(cut_out(self.target, self.crop, size).rgb, self.device)
+        probe = expression.Probe(self.nets, picture)
+        return _Rest(probe, probe.mesh(picture), probe(picture)[0])
+
+    def _unlike(self, picture: Tensor) -> Tensor:
+        """How far the points of a drawn face [1,3,S,S] are from the target's: mean square, in units of the picture."""
+        shift = (self.rest.probe.mesh(picture) - self.rest.mesh)[..., :2].square()
+        weights = torch.ones_like(shift)
+        weights[:, list(motion.INNER_LIPS)] = 2  # a mouth that is shut had better be drawn shut
+        return (weights * shift).mean()
+
+    def _find_anchors(self) -> NDArray[np.intp]:
+        """For each frame the one that its relative motion starts from [T].
+
+        It is the one asked for, or the one of its scene that is at rest and most like the target.
+        """
+        total, asked = len(self.track), self.options.anchor
+        if asked is not None and asked >= total:
+            raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {total - 1}")
+        if asked is not None or self.track.inside is None:
+            return np.full(total, asked or 0)
+        seen, found = self._seen(), np.zeros(total, np.intp)
+        for part in segments(total, self.track.cuts):
+            found[part] = part.start + expression.nearest_rest(seen[part], self.rest.expression, self.strength)
+        if not self._absolute() and total > 1:
+            self.hooks.note(f"anchor frame: {', '.join(map(str, dict.fromkeys(found.tolist())))}")
+        return found
 
     def _heed(self, name: str, found: Inversion) -> None:
         """Tell of a search, and warn of one that ended in no number."""
@@ -255,7 +286,7 @@ class Run:
         picture = self._picture(w)
         mesh = probe.mesh(picture)[0, :, :2]
         rgb = (picture[0].float().permute(1, 2, 0).clamp(-1, 1) * 0.5 + 0.5).cpu().numpy()
-        return Drawn(np.ascontiguousarray(rgb, np.float32), mesh.double().cpu().numpy())
+        return Drawn(np.ascontiguousarray(rgb, np.float32), mesh.cpu().double().numpy())
 
     def _show(self, stage: str, index: int, rgb: Rgb) -> None:
         if self.hooks.picture:
@@ -275,10 +306,9 @@ class Run:
 
     def _composed(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
-        if not self._absolute():
-            self._anchor(self._seen(), self._rest(probe))
-        composer, goals = self._composer(base)
-        scenes = self._scenes()
+        rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
+        composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose)
+        goal_of, scenes = self._motion(rest), self._scenes()
 
         def drawn() -> Iterator[tuple[tuple[Frame, Drawn], Floats, int]]:
             for frame, w in self._solved(probe):
@@ -287,49 +317,41 @@ class Run:
 
         for (frame, face), points in self._smoothed(drawn(), SHORT_LINE):
             face = replace(face, points=points.astype(np.float64))
-            goal = goals[frame.index]
+            goal = goal_of(frame.index)
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
 
-    def _composer(self, base: Drawn) -> tuple[Composer, NDArray[np.float64]]:
-        """What makes the frames, and where the target's points should be in each, [T,478,2] in units of its crop."""
-        with torch.inference_mode():
-            mesh = expression.Probe(self.nets, self.rest_picture).mesh(self.rest_picture)
-        rest = mesh[0, :, :2].double().cpu().numpy()
+    def _motion(self, rest: NDArray[np.float64]) -> Callable[[int], NDArray[np.float64]]:
+        """Where the target's points [478,2], at `rest`, should be in a frame, in units of its crop."""
         assert self.track.mesh is not None  # every face has one, or `WithExpressions` gives it
         driver = landmarks.fill_gaps(self.track.mesh, self.track)
         driver = zero_phase(driver, self.options.smooth, self.track.cuts).astype(np.float32)
-        to_rest = canonical_axes(mesh)[0].double().cpu().numpy()
+        to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
-        anchor = self._resting_mesh(driver, mesh) if self._anchored is None else driver[self._anchored]
-        goals = motion.goals(driver, anchor, rest, to_rest, strength)
-        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose), goals
+        if self._absolute() or len(driver) == 1:
+            anchor_of = self._mesh_at_rest(driver)
+        else:
+            anchor_of = lambda index: driver[self.anchors[index]]  # noqa: E731 -- two ways to one function
+        return lambda index: motion.goals(driver[index : index + 1], anchor_of(index), rest, to_rest, strength)[0]
 
-    def _resting_mesh(self, driver: Floats, target: Tensor) -> Floats:
-        """Where the driver's points [T,478,3] would be without their expression, for want of a frame that has none.
+    def _mesh_at_rest(self, driver: Floats) -> Callable[[int], Floats]:
+        """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.
 
-        A single picture's motion is counted from a face at rest, absolute motion from the expression of the target,
-        whose points [1,478,3] are in pixels.
+        For want of a frame that has none: a single picture's motion is counted from a face at rest, absolute motion
+        from the target's expression.
         """
         basis = motion.Basis.load()
         assert self.track.blendshapes is not None  # as the mesh
         seen = zero_phase(landmarks.fill_gaps(self.track.blendshapes, self.track), self.options.smooth, self.track.cuts)
-        if len(self.track) == 1:
-            wanted = basis.neutral
-        else:
-            wanted = self.nets.blendshapes(target * self._seen_size())[0].cpu().numpy()
-        return basis.without(driver, seen.astype(np.float32), wanted)
-
-    def _seen_size(self) -> int:
-        """Pixels of the crop in which the target's points are measured."""
-        return 512 if scale_of(self.crop) > 256 else 256
+        wanted = self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy() if self._absolute() else basis.neutral
+        return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
 
     def _pasted(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
         """Generated faces laid over the photo, as in the paper."""
         blender = Blender(self.target, self.crop, _face(base), self.options.blend)
-        faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced(probe))
+        faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced())
         for frame, face, move in self._settled(faces, _face(base)):
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, blender.warped(face, move))
@@ -352,7 +374,7 @@ class Run:
         self._show("warped", frame.index, warped)
 
     def _show_result(self, result: Frame) -> None:
-        assert result.matte is not None  # the blender makes one
+        assert result.matte is not None  # both ways make one
         self._show("mask", result.index, np.repeat(result.matte[:, :, None], 3, 2))
         self._show("composite", result.index, result.rgb)
 
@@ -376,9 +398,14 @@ class Run:
                 yield frame
 
     def _goals(self, rest: Tensor) -> Tensor:
-        """The expressions [T,M] that the target should show."""
+        """The expressions [T,M] that the drawn face, whose own is [M], should show."""
         seen = self._seen()
-        anchor = None if self._absolute() else seen[self._anchor(seen, rest)]
+        if self._absolute():
+            anchor = None
+        elif len(seen) == 1:
+            anchor = expression.at_rest(seen[0], torch.from_numpy(motion.Basis.load().neutral))
+        else:
+            anchor = seen[torch.from_numpy(self.anchors)]
         return expression.goals(seen, anchor, rest, self.strength.to(self.device))
 
     def _seen(self) -> Tensor:
@@ -387,38 +414,21 @@ class Run:
         return torch.from_numpy(zero_phase(seen, self.options.smooth, self.track.cuts)).float().to(self.device)
 
     def _absolute(self) -> bool:
-        # A single picture has no change to follow.
-        return self.options.fuse.motion == "absolute" or len(self.track) == 1
+        return self.options.fuse.motion == "absolute"
 
-    def _anchor(self, seen: Tensor, rest: Tensor) -> int:
-        """The frame that relative motion starts from: the asked, or the one at rest that is most like the target."""
-        if self._anchored is not None:
-            return self._anchored
-        asked = self.options.anchor
-        if asked is not None and asked >= len(seen):
-            raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {len(seen) - 1}")
-        self._anchored = expression.nearest_rest(seen, rest, self.strength) if asked is None else asked
-        self.hooks.note(f"anchor frame: {self._anchored}")
-        return self._anchored
-
-    def _rest(self, probe: expression.Probe) -> Tensor:
-        """The reconstruction's expression [M]."""
-        return probe(self._picture(self.w))[0]
-
-    def _spliced(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
+    def _spliced(self) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the target's latent with the driver's layers: the paper's way."""
         chosen = from_driver(self.layers, self.generator.num_layers)
         target = self.inversion.latent.w
-        anchor = None if self._absolute() else self._inverted_anchor(probe)
+        # A single picture has no change to follow: all of it is taken.
+        anchor = None if self._absolute() or len(self.track) == 1 else self._inverted_anchor()
         for frame, w in self._smoothed(self._inverted_driver(anchor)):
             fused = splice(target, w, chosen, anchor, self.options.fuse.strength)
             yield frame, torch.from_numpy(fused).to(self.device)
 
-    def _inverted_anchor(self, probe: expression.Probe) -> Floats:
-        """The latent of the driver's anchor frame, which the others' changes are measured from."""
-        index = self.options.anchor or 0
-        if self.track.inside is not None:
-            index = self._anchor(self._seen(), self._rest(probe))
+    def _inverted_anchor(self) -> Floats:
+        """The latent of the first scene's anchor frame, which the others' changes are measured from."""
+        index = int(self.anchors[0])
         points, crops = self._driver_crops()
         frame = next(f for f in self._tracked_frames() if f.index == index)
         return self._invert_frame(frame, crops[index], points[index], None)

@@ -1,5 +1,7 @@
 """Where networks run, and in how many bits."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -20,7 +22,8 @@ def test_a_torch_that_cannot_tell_gives_whole_floats(monkeypatch):
 
 def test_a_gpu_takes_half_the_bits_if_it_computes_in_them(monkeypatch):
     for native, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda native=native: native)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda native=native, **_: native)
+        monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
         assert quick_dtype(torch.device("cuda")) == expected
 
 
