@@ -1,6 +1,6 @@
 """Learn how a face's mesh moves with its blendshapes, on average over the default generator's people.
 
-    python tools/train_motion.py --faces 1500 --out weights/motion.safetensors
+    python tools/train_motion.py --faces 1200 --out weights/motion.safetensors
 
 A clip's motion is measured against a frame of rest. A single picture has none, and `--motion absolute` wants the
 driver's expression whatever the target's own is: for both, this says where the points of the driver's face would be
@@ -63,7 +63,7 @@ def fit(shapes: Tensor, meshes: Tensor) -> tuple[Tensor, Tensor, float]:
 def main() -> None:
     """Draw, fit, save."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--faces", type=int, default=1500)
+    parser.add_argument("--faces", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("weights/motion.safetensors"))
     args = parser.parse_args()
