@@ -28,8 +28,8 @@ class ComposeOptions:
     """Lengths are shares of the crop's side."""
 
     folds: float = 0.7  # how much of the drawn folds is laid on the photo
-    fine: float = 0.006  # sigma below which shading is the generator's noise ...
-    coarse: float = 0.05  # ... and above which it is its light
+    fine: float = 0.008  # sigma below which shading is the generator's noise ...
+    coarse: float = 0.06  # ... and above which it is its light
     lips: float = 0.0035  # sigma of the edge between lips and what lies between them
 
 
@@ -78,7 +78,7 @@ class Composer:
         units = apply(inverse(crop), self._pixels.reshape(-1, 2).astype(np.float64))
         self._units = units.reshape(self._pixels.shape).astype(np.float32)  # [h,w,2], of the crop
         self._in_cells = mesh.in_cells(self._units, self._cells)
-        self._grid = mesh.grid(self._cells)
+        self._in_folds = mesh.in_cells(self._units, _FOLD_CELLS)
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._parted = _parted(rest)
@@ -93,11 +93,10 @@ class Composer:
         field = placed.field(self._source(goal))
         moved = self._eyes(goal, self._parted_up(field))
         picture = _remap(self._photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
-        drawn = placed.field(face.points)
         if self.options.folds > 0:
-            shade = self._folds(goal, self._light(face, drawn), self._light(self.base, placed.field(self.base.points)))
-            picture = picture * np.exp(self._looked_up(shade))[:, :, None]
-        picture = self._mouth(goal, face, drawn, picture)
+            shade = _remap(self._folds(goal, face), self._in_folds, cv2.INTER_LINEAR)
+            picture = picture * np.exp(shade)[:, :, None]
+        picture = self._mouth(goal, face, placed.field(face.points), picture)
         rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
         rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
         changed = (rgb[self._box] != self.target[self._box]).any(2)
@@ -133,9 +132,10 @@ class Composer:
         """A field at the pixels of the box; where lids meet it jumps, and nothing lies between."""
         smooth, nearest = self._looked_up(field), _remap(field, self._in_cells, cv2.INTER_NEAREST)
         around = np.ones((2, 2))
-        spread = np.float32(cv2.dilate(field, around) - cv2.erode(field, around)).max(2) > _JUMP
-        jumps = _remap(spread.astype(np.float32), self._in_cells, cv2.INTER_LINEAR) > 0
-        return np.where(jumps[:, :, None], nearest, smooth)
+        x, y = cv2.split(cv2.dilate(field, around) - cv2.erode(field, around))
+        jumps = self._looked_up((np.maximum(x, y) > _JUMP).astype(np.float32)) > 0
+        smooth[jumps] = nearest[jumps]
+        return smooth
 
     # ---- eyes
 
@@ -171,34 +171,27 @@ class Composer:
 
     # ---- folds
 
-    def _folds(self, goal: Points, with_it: Floats, without: Floats) -> Floats:
-        """The logarithm of the shade [cells,cells] that the expression lays on the skin.
-
-        By how light the drawn face is with it and without, both bent to the goal, [cells,cells].
-        """
-        skin = self._skin(goal)
+    def _folds(self, goal: Points, face: Drawn) -> Floats:
+        """The logarithm of the shade [F,F] that the expression lays on the skin."""
+        placed, skin = self._mesh.at(goal, _FOLD_CELLS), self._skin(goal)
+        with_it, without = (_light(_seen(each, placed)) for each in (face, self.base))
         change = (np.log(with_it + 0.08) - np.log(without + 0.08)) * skin
-        fine, coarse = (self.options.fine * self._cells, self.options.coarse * self._cells)
+        fine, coarse = (sigma * _FOLD_CELLS_OF_CROP for sigma in (self.options.fine, self.options.coarse))
         weights = [_blurred(skin, sigma) + 1e-3 for sigma in (fine, coarse)]
         band = _blurred(change, fine) / weights[0] - _blurred(change, coarse) / weights[1]
         return np.asarray(self.options.folds * np.tanh(band / _DEEPEST) * _DEEPEST * _blurred(skin, fine), np.float32)
 
-    def _light(self, face: Drawn, field: Floats) -> Floats:
-        """How light a drawn face is, bent by a field: [cells,cells]."""
-        seen = _remap(face.picture, (self._grid + field) * len(face.picture) - 0.5, cv2.INTER_LINEAR)
-        return np.asarray(seen @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
-
     def _skin(self, goal: Points) -> Floats:
-        """[cells,cells]: 1 on the face, without eyes and lips, soft at the edge."""
+        """[F,F]: 1 on the face, without eyes and lips, soft at the edge."""
         hull = cv2.convexHull(goal[: motion.SKIN].astype(np.float32))[:, 0].astype(np.float64)
-        face = np.asarray(cv2.erode(mesh.polygon(hull, self._cells), np.ones((9, 9))), np.float32)
-        skin = _blurred(face, 0.012 * self._cells)
+        face = np.asarray(cv2.erode(mesh.polygon(hull, _FOLD_CELLS), np.ones((5, 5))), np.float32)
+        skin = _blurred(face, 0.018 * _FOLD_CELLS_OF_CROP)
         eyes = [motion.eye_ring(0), motion.eye_ring(1)]
         # A lid that is shut is the photo's, and lies where the eye was.
-        holes = [*((self.rest[ring], 0.012) for ring in eyes), *((goal[ring], 0.012) for ring in eyes)]
-        for ring, reach in (*holes, (goal[list(OUTER_LIPS)], 0.02)):
-            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * self._cells) + 1,) * 2)
-            skin = skin * (1 - cv2.dilate(mesh.polygon(ring, self._cells), disc))
+        holes = [*((self.rest[ring], 0.018) for ring in eyes), *((goal[ring], 0.018) for ring in eyes)]
+        for ring, reach in (*holes, (goal[list(OUTER_LIPS)], 0.03)):
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * _FOLD_CELLS_OF_CROP) + 1,) * 2)
+            skin = skin * (1 - cv2.dilate(mesh.polygon(ring, _FOLD_CELLS), disc))
         return np.asarray(skin, np.float32)
 
     # ---- mouth
@@ -231,22 +224,29 @@ class Composer:
 
     def _skin_round_mouth(self) -> tuple[Floats, Floats]:
         """The colour of the skin round the mouth, [3], in the photo and in the drawn face at rest."""
-        cells = self._cells
         ring = self.rest[list(OUTER_LIPS)]
-        around = mesh.polygon(ring.mean(0) + 1.6 * (ring - ring.mean(0)), cells) * (1 - mesh.polygon(ring, cells))
-        photo = _remap(
-            self._photo,
-            (
-                apply(self._crop, self._grid.reshape(-1, 2).astype(np.float64)).reshape(self._grid.shape) - self._origin
-            ).astype(np.float32),
-            cv2.INTER_LINEAR,
-        )
-        field = self._mesh.field(self.rest, self.base.points, cells)
-        drawn = _remap(self.base.picture, (self._grid + field) * len(self.base.picture) - 0.5, cv2.INTER_LINEAR)
-        here = around > 0.5
-        return photo[here].mean(0), drawn[here].mean(0)
+        wider = ring.mean(0) + 1.6 * (ring - ring.mean(0))
+        here = mesh.polygon(wider, _FOLD_CELLS) * (1 - mesh.polygon(ring, _FOLD_CELLS)) > 0.5
+        places = apply(self._crop, mesh.grid(_FOLD_CELLS)[here].astype(np.float64)) - self._origin
+        photo = _remap(self._photo, places[:, None].astype(np.float32), cv2.INTER_LINEAR)
+        drawn = _seen(self.base, self._mesh.at(self.rest, _FOLD_CELLS))[here]
+        return photo.mean((0, 1)), drawn.mean(0)
 
 
+def _seen(face: Drawn, placed: mesh.Placed) -> Floats:
+    """A drawn face bent to where a mesh is: [cells,cells,3]."""
+    places = mesh.grid(len(placed.labels)) + placed.field(face.points)
+    return _remap(face.picture, places * len(face.picture) - 0.5, cv2.INTER_LINEAR)
+
+
+def _light(picture: Floats) -> Floats:
+    """How light an RGB picture [h,w,3] is: [h,w]."""
+    return np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
+
+
+_FOLD_CELLS = 256
+"""Cells that folds are worked out on: they are soft."""
+_FOLD_CELLS_OF_CROP = _FOLD_CELLS / (1 + 2 * mesh.MARGIN)
 _DARK = np.array([0.3, 0.15, 0.14], np.float32)
 """The colour of a mouth that nothing lights, of the skin round it."""
 _DEEPEST = 0.15
