@@ -358,6 +358,13 @@ def test_a_shut_mouth_shows_nothing_of_the_drawn_one():
     assert blueness(composed(grey(), smiling(), face, options=PLAIN).rgb).max() <= 1
 
 
+def test_a_drawn_mouth_that_has_stayed_shut_gives_a_dark_one():
+    goal = opened(REST, 0.08)
+    between = composed(grey(), goal, inside_of(REST)).rgb[inside(goal[list(INNER_LIPS)])]
+    assert np.median(between.max(1)) < 0.5 * GREY * 255
+    assert blueness(between[None]).max() < 60
+
+
 def test_a_mouth_that_is_open_in_the_photo_keeps_what_is_in_it():
     rest = opened(REST, 0.04)
     photo = filled(grey(), rest[list(INNER_LIPS)], (0, 255, 0))

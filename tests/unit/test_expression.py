@@ -11,8 +11,10 @@ from PIL import Image
 from reenact.expression import (
     DARK,
     NAMES,
+    USED,
     WEIGHTS,
     Probe,
+    at_rest,
     by_region,
     distance,
     goals,
@@ -23,6 +25,7 @@ from reenact.expression import (
     of_landmarks,
     of_track,
     region_of,
+    unsquashed,
 )
 from reenact.face_landmarker import BLENDSHAPES, FaceLandmarkerNets
 from reenact.geometry import apply
@@ -268,6 +271,15 @@ def test_lips_as_far_apart_count_more_than_all_else():
 
 def test_a_clip_of_one_frame_rests():
     assert nearest_rest(mouths(0.05), mouths(0.0)[0]) == 0
+
+
+def test_a_face_at_rest_has_shut_lips_and_the_neutral_blendshapes():
+    seen, neutral = mouths(0.08)[0], torch.full((len(BLENDSHAPES),), 0.2)
+    rest = at_rest(seen, neutral)
+    assert rest[NAMES.index("lips open")] == rest[NAMES.index(DARK)] == 0
+    assert torch.allclose(rest[: len(USED)], unsquashed(neutral[None, list(USED)])[0])
+    assert rest[NAMES.index("brow left")] == seen[NAMES.index("brow left")]
+    assert torch.equal(at_rest(rest, neutral), rest)
 
 
 # --- Detected faces -----------------------------------------------------------------------------
