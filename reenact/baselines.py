@@ -28,6 +28,7 @@ from .devices import choose_device
 from .errors import UsageError
 from .geometry import Points, apply, inverse, scale_of
 from .images import is_image, read_image
+from .mesh import doubled_area
 from .pipeline import Hooks, Options
 from .smooth import zero_phase
 from .types import Affine, FaceTrack, Floats, Frame, Landmarks, Rgb
@@ -219,7 +220,7 @@ def mesh(points: Points) -> NDArray[np.int32]:
     parted[list(_LOWER), 1] += 0.01
     corners = np.vstack([parted, _EDGE])
     triangles = np.array(Delaunay(corners).simplices, np.int32)
-    turned = _area(corners[triangles]) < 0
+    turned = doubled_area(corners[triangles]) < 0
     triangles[turned] = triangles[turned][:, ::-1]
     return triangles
 
@@ -238,7 +239,7 @@ def bend(picture: Floats, points: Points, moved: Points, triangles: NDArray[np.i
     size = len(picture)
     corners = (np.vstack([moved, _EDGE]) * size - 0.5)[triangles]  # [N,3,2], in pixels
     back = (np.vstack([points - moved, np.zeros_like(_EDGE)]) * size)[triangles]  # to where they come from
-    area = _area(corners)
+    area = doubled_area(corners)
     # Along its edges a thin triangle's motion is the least to be trusted: what is larger is drawn over it.
     order = [i for i in np.argsort(area) if area[i] > _THIN]
     labels = np.zeros((size, size), np.int32)
@@ -251,12 +252,6 @@ def bend(picture: Floats, points: Points, moved: Points, triangles: NDArray[np.i
     across, down = (np.ascontiguousarray(source[:, :, i], np.float32) for i in (0, 1))
     bent = cv2.remap(picture, across, down, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(bent, np.float32)
-
-
-def _area(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Twice the signed areas [N] of triangles [N,3,2]."""
-    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])
 
 
 def recoloured(picture: Floats, where: NDArray[np.bool_], like: Floats, there: NDArray[np.bool_]) -> Floats:

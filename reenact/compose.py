@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from . import mesh, motion
 from .geometry import apply, inverse, scale_of
+from .mesh import Points
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
 from .types import Affine, Floats, Frame, Rgb
-
-Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,8 @@ class Composer:
         self._in_cells = mesh.in_cells(self._units, self._cells)
         self._in_folds = mesh.in_cells(self._units, _FOLD_CELLS)
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
+        # A lid that is shut is the photo's, and lies where the eye was.
+        self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._parted = _parted(rest)
         skin, drawn_skin = self._skin_round_mouth()
@@ -186,12 +187,9 @@ class Composer:
         hull = cv2.convexHull(goal[: motion.SKIN].astype(np.float32))[:, 0].astype(np.float64)
         face = np.asarray(cv2.erode(mesh.polygon(hull, _FOLD_CELLS), np.ones((5, 5))), np.float32)
         skin = _blurred(face, 0.018 * _FOLD_CELLS_OF_CROP)
-        eyes = [motion.eye_ring(0), motion.eye_ring(1)]
-        # A lid that is shut is the photo's, and lies where the eye was.
-        holes = [*((self.rest[ring], 0.018) for ring in eyes), *((goal[ring], 0.018) for ring in eyes)]
-        for ring, reach in (*holes, (goal[list(OUTER_LIPS)], 0.03)):
-            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * _FOLD_CELLS_OF_CROP) + 1,) * 2)
-            skin = skin * (1 - cv2.dilate(mesh.polygon(ring, _FOLD_CELLS), disc))
+        eyes = [_hole(goal[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
+        for hole in (*self._eyes_at_rest, *eyes, _hole(goal[list(OUTER_LIPS)], _ROUND_LIPS)):
+            skin = skin * (1 - hole)
         return np.asarray(skin, np.float32)
 
     # ---- mouth
@@ -239,6 +237,12 @@ def _seen(face: Drawn, placed: mesh.Placed) -> Floats:
     return _remap(face.picture, places * len(face.picture) - 0.5, cv2.INTER_LINEAR)
 
 
+def _hole(ring: Points, reach: float) -> Floats:
+    """[F,F]: 1 inside a ring of points and so far round it, as a share of the crop's side."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach * _FOLD_CELLS_OF_CROP) + 1,) * 2)
+    return np.asarray(cv2.dilate(mesh.polygon(ring, _FOLD_CELLS), disc), np.float32)
+
+
 def _light(picture: Floats) -> Floats:
     """How light an RGB picture [h,w,3] is: [h,w]."""
     return np.asarray(picture @ np.array([0.299, 0.587, 0.114], np.float32), np.float32)
@@ -247,6 +251,8 @@ def _light(picture: Floats) -> Floats:
 _FOLD_CELLS = 256
 """Cells that folds are worked out on: they are soft."""
 _FOLD_CELLS_OF_CROP = _FOLD_CELLS / (1 + 2 * mesh.MARGIN)
+_ROUND_EYES, _ROUND_LIPS = 0.018, 0.03
+"""How far round them no folds are laid, as shares of the crop's side."""
 _DARK = np.array([0.3, 0.15, 0.14], np.float32)
 """The colour of a mouth that nothing lights, of the skin round it."""
 _DEEPEST = 0.15

@@ -62,7 +62,7 @@ class Mesh:
         `cells`: along a side of what is looked at, the crop and `MARGIN` round it.
         """
         corners = self._with_ring(goal)[self.triangles]  # [N,3,2]
-        area = _area(corners)
+        area = doubled_area(corners)
         # What the face or its motion turns away is not seen; where others overlap, the larger lies above.
         shown = np.flatnonzero(area > _THIN)
         shown = shown[np.lexsort((area[shown], shown >= self.beyond))]
@@ -88,10 +88,10 @@ class Mesh:
         """
         skin = self.triangles[self.beyond :]
         skin = skin[~np.isin(skin, HOLES).all(1)]  # lids and lips may meet
-        skin = skin[_area(rest[skin]) > _THIN]
+        skin = skin[doubled_area(rest[skin]) > _THIN]
         moved = goal - rest
         for _ in range(_ROUNDS):
-            folded = skin[_area((rest + moved)[skin]) < _THIN]
+            folded = skin[doubled_area((rest + moved)[skin]) < _THIN]
             if not len(folded):
                 break
             sums, counts = np.zeros_like(moved), np.zeros(len(moved))
@@ -135,7 +135,7 @@ def _rim(triangles: NDArray[np.int32]) -> list[int]:
     return rim
 
 
-def _area(corners: Points) -> NDArray[np.float64]:
+def doubled_area(corners: Points) -> NDArray[np.float64]:
     """Twice the signed areas [N] of triangles [N,3,2]; above 0 where they run clockwise on a screen."""
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     return np.asarray(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])

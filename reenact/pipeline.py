@@ -330,11 +330,14 @@ class Run:
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
-        if self._absolute() or len(driver) == 1:
-            anchor_of = self._mesh_at_rest(driver)
-        else:
-            anchor_of = lambda index: driver[self.anchors[index]]  # noqa: E731 -- two ways to one function
-        return lambda index: motion.goals(driver[index : index + 1], anchor_of(index), rest, to_rest, strength)[0]
+        at_rest = self._mesh_at_rest(driver) if self._absolute() or len(driver) == 1 else None
+
+        def goal(index: int) -> NDArray[np.float64]:
+            anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
+            goals = motion.goals(driver[index : index + 1], anchor, rest, to_rest, strength)
+            return np.asarray(goals[0])
+
+        return goal
 
     def _mesh_at_rest(self, driver: Floats) -> Callable[[int], Floats]:
         """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.
@@ -385,7 +388,7 @@ class Run:
 
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
-        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size)
+        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
         goals = self._goals(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         for frame in self._tracked_frames():

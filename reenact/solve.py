@@ -48,14 +48,14 @@ MOVING: tuple[tuple[tuple[int, ...], float], ...] = (
 
 # Lids and glances are the photo's own, moved, and so is the line of the lips; of brows and cheeks only the folds are
 # drawn. What lies between the lips is drawn, and a smile that stays shut has nothing there.
-_BENT = {
-    **{"brow": 0.3, "eye": 0.1, "lid": 0.1},
-    **{"lips open": 2.5, "jawOpen": 1.5, "mouthSmile": 0.7, "mouth width": 0.7, "corner": 0.7, "upper": 0.7},
-}
+_SHARES = {
+    "brow": 0.3, "eye": 0.1, "lid": 0.1, "lips open": 2.5, "jawOpen": 1.5,
+    "mouthSmile": 0.7, "mouth width": 0.7, "corner": 0.7, "upper": 0.7,
+}  # fmt: skip
 _DRAWN = torch.tensor(
-    [next((share for start, share in _BENT.items() if name.startswith(start)), 1.0) for name in NAMES]
+    [next((share for start, share in _SHARES.items() if name.startswith(start)), 1.0) for name in NAMES]
 )
-"""What each number of the measure counts, of its weight, where bending follows."""
+"""What each number of the measure counts, of its weight, where the photo itself is moved."""
 
 
 class Solver:
@@ -69,6 +69,7 @@ class Solver:
         slots: tuple[int, ...],
         options: SolveOptions | None = None,
         drawn: int | None = None,
+        whitening: Whitening | None = None,
     ) -> None:
         """Measure the target as it is.
 
@@ -79,11 +80,12 @@ class Solver:
             slots: the ones that may move.
             options: how.
             drawn: the size that pictures will be drawn in, which needs no looking closer; None: the generator's own.
+            whitening: the generator's, where a caller has it.
         """
         self.options = options or SolveOptions()
         self.generator, self.probe, self.w = generator, probe, w
         drawn = drawn or generator.sizes[-1]
-        self._whitening = Whitening(generator)
+        self._whitening = whitening or Whitening(generator)
         self._start = self._whitening.white(w)[list(slots)]  # [S,512]
         self._index = torch.tensor(slots, device=w.device)
         self._weights = (WEIGHTS * _DRAWN if self.options.bent else WEIGHTS).to(w.device)
