@@ -175,12 +175,14 @@ def _add_look(group: _Group) -> None:
     _add(group, "--smooth", "smooth", "SIGMA", _not_negative, "smoothing of the motion in time, in frames; 0: none")
     size = "side of the generated face: 128, 256, 512 or 1024 (default: what the face in TARGET needs)"
     _add(group, "--size", "size", "PIXELS", _whole(1), size)
-    fuse = "expression: solve for the driver's expression; splice: take layers of the driver's latent, as in the paper"
+    fuse = "expression: as learnt for the generator; solve: search for the expressions of each clip, where nothing was "
+    fuse += "learnt or --layers are others; splice: take layers of the driver's latent, as in the paper"
     _add(group, "--fuse", "fuse.method", "HOW", str, fuse)
     layers = "slots of the latent that may change: 2,4,7-9, or paper, or expression (default: what suits --fuse)"
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
-    _add(group, "--steps", "target.steps", "N", _whole(1), "steps at most to find TARGET in the generator")
-    keys = "expressions of DRIVER to solve for at most, the others lie between; more follow closer and take longer"
+    steps = "steps at most to find TARGET in the generator (default: what suits --preset and --fuse)"
+    _add(group, "--steps", "steps", "N", _whole(1), steps)
+    keys = "expressions of DRIVER that --fuse solve searches for at most; the others lie between"
     _add(group, "--keys", "solve.keys", "N", _whole(1), keys)
     folds = "how much of the shading of folds that the generator draws is laid on the photo; 0: none"
     _add(group, "--folds", "compose.folds", "X", _not_negative, folds)

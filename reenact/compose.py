@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import mesh, motion
+from . import lids, mesh, motion
 from .geometry import apply, inverse, scale_of
 from .mesh import Points
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
@@ -82,9 +82,10 @@ class Composer:
         # A lid that is shut is the photo's, and lies where the eye was.
         self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
+        self._lids = lids.Lids(self._photo, apply(crop, rest) - self._origin)
         self._parted = _parted(rest)
         skin, drawn_skin = self._skin_round_mouth()
-        self._gain = np.asarray((skin / drawn_skin.clip(0.02)).clip(0.5, 2), np.float32)
+        self._gain = _gain(skin, drawn_skin)
         self._dark = skin * _DARK
 
     def compose(self, goal: Points, face: Drawn, index: int, pts: int, seconds: float) -> Frame:
@@ -97,6 +98,7 @@ class Composer:
         if self.options.folds > 0:
             shade = _remap(self._folds(goal, face), self._in_folds, cv2.INTER_LINEAR)
             picture = picture * np.exp(shade)[:, :, None]
+        picture = self._lids.paint(picture, apply(self._crop, goal) - self._origin)
         picture = self._mouth(goal, face, placed.field(face.points), picture)
         rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
         rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
@@ -229,6 +231,13 @@ class Composer:
         photo = _remap(self._photo, places[:, None].astype(np.float32), cv2.INTER_LINEAR)
         drawn = _seen(self.base, self._mesh.at(self.rest, _FOLD_CELLS))[here]
         return photo.mean((0, 1)), drawn.mean(0)
+
+
+def _gain(skin: Floats, drawn: Floats) -> Floats:
+    """What the colours [3] between drawn lips are multiplied by: teeth take the light of the skin, half of its hue."""
+    ratio = np.log(skin.clip(0.02) / drawn.clip(0.02))
+    light = ratio @ np.array([0.299, 0.587, 0.114])
+    return np.asarray(np.exp(light + 0.5 * (ratio - light)).clip(0.5, 2), np.float32)
 
 
 def _seen(face: Drawn, placed: mesh.Placed) -> Floats:

@@ -19,14 +19,15 @@ from .generators import Generator
 from .types import Floats
 
 MOTIONS = ("relative", "absolute")
-FUSIONS = ("expression", "splice")
+FUSIONS = ("expression", "solve", "splice")
 
 
 @dataclass(frozen=True)
 class FuseOptions:
     """How the expression gets into the target's latent."""
 
-    method: str = "expression"  # or "splice", the paper's
+    # As learnt for the generator, else solved for; "solve": searched for in each clip; "splice": the paper's.
+    method: str = "expression"
     layers: str = ""  # slots from 0, as "2,4,7-9", or "paper", "expression"; empty: what suits the method
     motion: str = "relative"  # to an anchor frame, or "absolute"
     strength: float = 1.0

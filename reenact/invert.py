@@ -41,6 +41,7 @@ class InvertOptions:
     pixel_weight: float = 0.5
     shape: float = 30.0  # on the mean square shift of the face's points, in units of the picture
     prior: float = 1e-2  # on the mean square of w's offset, in W's own spread
+    held: bool = False  # the slots that expressions move stay as they start
     near: float = 0.5  # the same, on the slots that expressions move: near the mean face mouths open best
     patience: int = 12  # steps without `tolerance` better, before it moves on or ends
     tolerance: float = 0.002  # of the loss
@@ -49,6 +50,8 @@ class InvertOptions:
 
 
 TARGET = InvertOptions()
+COLOURS = InvertOptions(steps=12, rate=0.1, sizes=((256, 1.0),), shape=0.0, near=0.0, held=True, warm_up=0)
+"""For a photo whose expression is known: its light and colours, on a face that is drawn already."""
 DRIVER = InvertOptions(
     steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, near=0.0, warm_up=1, decay=0.3, patience=8
 )
@@ -112,6 +115,8 @@ def invert(
     w = _start(generator, options) if start is None else start.to(picture.device)
     free = torch.zeros(len(w), 1, device=w.device)
     free[list(generator.live_layers)] = 1
+    if options.held:
+        free[list(generator.expression_layers)] = 0
     fixed = w.detach().clone()
     unknown = (whitening.white(fixed) if options.whitened else fixed).clone().requires_grad_()
     kind = torch.optim.SGD if options.optimiser == "sgd" else torch.optim.Adam

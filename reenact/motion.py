@@ -52,8 +52,9 @@ PARTS: dict[str, tuple[int, ...]] = {
 IRISES = (468, 473)
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
-SHUT = 0.1
-"""The share of its opening at which an eye counts as shut: a blink is over before its lids are seen to touch."""
+SHUT, HALF_SHUT = 0.18, 0.5
+"""The share of its opening at which an eye counts as shut, for a blink is over before its lids are seen to touch; and
+the share from which that is no longer made up for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +128,8 @@ def goals(
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
         usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)
-        change = ((opening / usual - SHUT) / (1 - SHUT)).clip(0) - 1
+        share = opening / usual
+        change = np.where(share < HALF_SHUT, (share - SHUT).clip(0) * HALF_SHUT / (HALF_SHUT - SHUT), share) - 1
         open_by = (1 + strength["eyes"] * change).clip(0, WIDEST)
         moved[:, upper] = moved[:, lower] + open_by[:, None, None] * (rest[upper] - rest[lower])
     # Lips that are asked to cross, as when the driver presses its own more than in the anchor frame, only meet.

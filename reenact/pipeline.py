@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import expression, landmarks, motion, plugins
+from . import expression, landmarks, mapper, motion, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .compose import ComposeOptions, Composer, Drawn
@@ -28,7 +28,7 @@ from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .generators import Generator
 from .geometry import apply, inverse, scale_of
 from .images import is_image, read_image, to_tensor
-from .invert import DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
+from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_vgg
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
@@ -47,7 +47,9 @@ class Options:
     detector: str = "auto"
     device: str = "auto"
     align: AlignOptions = field(default_factory=AlignOptions)
-    target: InvertOptions = TARGET
+    steps: int | None = None  # to find the target, at most; None: what the recipe says
+    colours: InvertOptions = COLOURS  # how the target is found where expressions are mapped ...
+    target: InvertOptions = TARGET  # ... and where not
     driver: InvertOptions = DRIVER
     fuse: FuseOptions = field(default_factory=FuseOptions)
     solve: SolveOptions = field(default_factory=SolveOptions)
@@ -72,12 +74,14 @@ PRESETS: dict[str, Options] = {
         smooth=0.0,
     ),
     "quality": Options(
+        colours=replace(COLOURS, steps=24),
         target=replace(TARGET, steps=60),
         solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
     ),
     "balanced": Options(),
     "fast": Options(
+        colours=replace(COLOURS, steps=6),
         target=replace(TARGET, steps=20),
         solve=SolveOptions(keys=6, sweeps=((14, 0.05, 128),)),
         driver=replace(DRIVER, steps=3),
@@ -148,7 +152,7 @@ class Run:
         self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")
         self.face = landmarks.find_face(self.target, self.detector, str(target))
-        if options.fuse.method == "expression" and self.face.inside is None:
+        if options.fuse.method != "splice" and self.face.inside is None:
             _, reader = landmarks.choose_detector("landmarker", store, self.device)
             self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
@@ -156,6 +160,7 @@ class Run:
         self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device, quick)
         self.whitening = Whitening(self.generator)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
+        self.mapper = self._mapper()
         self.size = self._checked_size()
         self.vgg = load_vgg(store, self.device, self._vgg_dtype())
         task = store.path("face_landmarker.task")
@@ -182,6 +187,21 @@ class Run:
     def _vgg_dtype(self) -> torch.dtype:
         # The paper's recipe is followed in full precision; elsewhere half the bits are as good and twice as fast.
         return torch.float32 if self.options.target.distance == "conv" else torch.bfloat16
+
+    def _mapper(self) -> mapper.LatentMapper | None:
+        """What shows expressions at once; None: they are solved for, or spliced."""
+        path = mapper.path_of(self.generator.name)
+        if self.options.fuse.method != "expression" or self.layers != self.generator.expression_layers or not path:
+            return None
+        return mapper.LatentMapper.load(path).to(self.device)
+
+    @torch.no_grad()
+    def _showing(self, w: Tensor, seen: Tensor) -> Tensor:
+        """A latent [L,512] with the mean face's slots for an expression [M]."""
+        assert self.mapper
+        slots = torch.tensor(self.generator.expression_layers, device=w.device)
+        white = self.whitening.white(self.generator.mean_latent[slots]) + self.mapper(seen)
+        return w.index_copy(0, slots, self.whitening.colour(white))
 
     def _checked_size(self) -> int:
         size = self.options.size or self._needed_size()
@@ -227,11 +247,15 @@ class Run:
 
     def _invert_target(self) -> Inversion:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
-        total = self.options.target.steps
+        options, start, weight = self.options.target, None, None
+        if self.mapper:
+            options, start = self.options.colours, self._showing(self.generator.mean_latent, self.rest.expression)
+            weight = face_weight(self.face.points, self.crop, cut.rgb.shape[0]).to(self.device)
+        options = replace(options, steps=self.options.steps or options.steps)
         found = invert(
-            self.generator, self.vgg, to_tensor(cut.rgb, self.device), self.options.target,
-            on_step=lambda step, loss, w: self.hooks.progress("invert", step, total), whitening=self.whitening,
-            shape=self._unlike if self.options.target.shape else None,
+            self.generator, self.vgg, to_tensor(cut.rgb, self.device), options, start, weight,
+            on_step=lambda step, loss, w: self.hooks.progress("invert", step, options.steps), whitening=self.whitening,
+            shape=self._unlike if options.shape else None,
         )  # fmt: skip
         self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
@@ -311,7 +335,7 @@ class Run:
         goal_of, scenes = self._motion(rest), self._scenes()
 
         def drawn() -> Iterator[tuple[tuple[Frame, Drawn], Floats, int]]:
-            for frame, w in self._solved(probe):
+            for frame, w in (self._mapped if self.mapper else self._solved)(probe):
                 face = self._drawn(w, probe)
                 yield (frame, face), face.points.astype(np.float32), int(scenes[frame.index])
 
@@ -386,6 +410,12 @@ class Run:
         starts = [part.start for part in segments(len(self.track), self.track.cuts)]
         return np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
 
+    def _mapped(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
+        """Each frame and the latent of its expression, which is the photo's own and the driver's change."""
+        goals = self._goals(self.rest.expression)
+        for frame in self._tracked_frames():
+            yield frame, self._showing(self.w, goals[frame.index])
+
     def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame and the latent that shows its expression: equation 2 of the paper."""
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
@@ -454,7 +484,7 @@ class Run:
     def _invert_frame(self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None) -> Floats:
         options = self.options.driver
         if start is None:
-            options = replace(options, steps=max(options.steps, self.options.target.steps // 2))
+            options = replace(options, steps=max(options.steps, (self.options.steps or self.options.target.steps) // 2))
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
         weight = None if options.distance == "conv" else face_weight(points, crop, cut.rgb.shape[0]).to(self.device)
         picture = to_tensor(cut.rgb, self.device)

@@ -99,7 +99,7 @@ def test_help_shows_every_setting_with_the_default_of_its_class(capsys):
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     default = PRESETS["balanced"]
-    assert f"steps at most to find TARGET in the generator (default: {default.target.steps})" in text
+    assert f"where --fuse is splice (default: {default.driver.steps})" in text
     assert f"0: none (default: {default.smooth})" in text
     assert f"(default: {default.fuse.motion})" in text
     assert "examples:" in text
@@ -332,7 +332,7 @@ def test_the_presets_set_everything_and_what_is_given_wins(target, driver, tmp_p
     assert fake.options == PRESETS["balanced"]
     for preset in PRESETS:
         assert run(target, driver, "-o", out, "-y", "--preset", preset, "--steps", 7, "--layers", "2,4") == 0
-        assert fake.options.target.steps == 7
+        assert fake.options.steps == 7
         assert fake.options.fuse.layers == "2,4"
         assert fake.options.fuse.method == PRESETS[preset].fuse.method
         assert fake.options.driver == PRESETS[preset].driver
@@ -353,7 +353,7 @@ GIVEN = {
     "--strength 0.5": ("fuse.strength", 0.5),
     "--anchor-frame 0": ("anchor", 0),
     "--size 128": ("size", 128),
-    "--steps 3": ("target.steps", 3),
+    "--steps 3": ("steps", 3),
     "--keys 5": ("solve.keys", 5),
     "--folds 0.5": ("compose.folds", 0.5),
     "--driver-steps 2": ("driver.steps", 2),

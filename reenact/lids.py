@@ -1,0 +1,183 @@
+"""Eyes that shut: a photo of open eyes has no lids to show, so they are painted.
+
+An upper lid unrolls from under its crease; skin stretched down from above would be a streaked shadow. What comes down
+is skin between that above the crease and that below the eye, with the grain of the latter, and at its edge the lashes,
+as dark as in the photo. While the eye is hardly moved, none of this is seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from . import motion
+from .types import Floats
+
+Points = NDArray[np.float64]
+
+_ABOVE, _BELOW = (0.45, 0.6, 0.75, 0.9), (0.35, 0.5, 0.65)
+"""Where skin is looked for, in openings of the eye from its lids."""
+_RIM = 0.35
+"""How far above the mesh's lid lashes begin, in openings of the eye."""
+_LASHES = 0.035
+"""How thick the line of the lashes is at most, in widths of the eye."""
+_COLUMNS = 64
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """An eye's own coordinates: x from corner to corner, 0 to 1, y down, in the same unit."""
+
+    origin: Points  # [2]
+    along: Points  # [2]: the other corner, from the origin
+
+    @classmethod
+    def of(cls, points: Points, eye: int) -> _Frame:
+        left, right = motion.CORNERS[eye]
+        return cls(points[left], points[right] - points[left])
+
+    def inside(self, places: Points) -> Points:
+        """Places [...,2] of the picture -> this eye's."""
+        x, y = self.along / (self.along @ self.along)
+        return np.asarray((places - self.origin) @ np.array([[x, -y], [y, x]]))
+
+    def outside(self, places: Points) -> Points:
+        """The way back."""
+        x, y = self.along
+        return np.asarray(places @ np.array([[x, y], [-y, x]]) + self.origin)
+
+
+class Lids:
+    """Paints the lids of one target."""
+
+    def __init__(self, photo: Floats, rest: Points) -> None:
+        """Look at the eyes.
+
+        Args:
+            photo: [h,w,3], RGB in [0,1].
+            rest: where the mesh's points [478,2] are in it, in pixels.
+        """
+        self._photo, self._rest = photo, rest
+        self._frames = [_Frame.of(rest, eye) for eye in (0, 1)]
+        self._curves = [_curves(rest, eye) for eye in (0, 1)]
+        self._skin = [self._skin_round(eye) for eye in (0, 1)]
+        self._lashes = [self._darkest(eye) for eye in (0, 1)]
+        sigma = 0.06 * float(np.linalg.norm(self._frames[0].along))
+        self._grain = photo - cv2.GaussianBlur(photo, (0, 0), max(sigma, 0.5))
+
+    def paint(self, picture: Floats, goal: Points) -> Floats:
+        """A picture like the photo [h,w,3], whose points have moved to `goal` [478,2] in pixels, with lids painted."""
+        for eye in (0, 1):
+            picture = self._painted(picture, goal, eye)
+        return picture
+
+    def _painted(self, picture: Floats, goal: Points, eye: int) -> Floats:
+        upper, lower = _curves(goal, eye)
+        upper_rest, lower_rest = self._curves[eye]
+        opening = max(float((lower_rest - upper_rest).max()), 1e-3)
+        shut = 1 - float((lower - upper).max()) / opening
+        alpha = _ramp(shut, 0.12, 0.45)
+        if alpha == 0:
+            return picture
+        frame = _Frame.of(goal, eye)
+        part = _part(frame, picture.shape)
+        y, x = np.mgrid[part]
+        here = frame.inside(np.stack([x, y], 2).astype(np.float64))
+        u, v = here[:, :, 0], here[:, :, 1]
+        pixel = 1 / float(np.linalg.norm(frame.along))  # in widths of the eye
+        top, edge, bottom = (np.interp(u, _AXIS, c) for c in (upper_rest, upper, lower_rest))
+        taper = np.sqrt((4 * u * (1 - u)).clip(0, 1))
+        rim = _RIM * opening * taper
+        # The lid: from the crease, where it is lost in the skin above, to its edge.
+        lid = _soft(v, top - rim, top + 0.3 * rim + pixel) * _soft(edge + pixel / 2 - v, 0, pixel)
+        lid = alpha * lid * _soft(u, 0, 0.06) * _soft(1 - u, 0, 0.06)
+        down = ((v - top + rim) / np.maximum(bottom - top + rim, pixel)).clip(0, 1)
+        seen = self._lid(eye, u, v, down, lower_rest)
+        out = picture.copy()
+        out[part] += lid[:, :, None].astype(np.float32) * (seen - out[part])
+        # Lashes lie on the edge, and a little below when all is shut.
+        thick = np.maximum(_LASHES * taper * (0.7 + 0.5 * u if eye else 1.2 - 0.5 * u), 0.9 * pixel)
+        off = v - edge - 0.15 * thick
+        line = np.exp(-((off / np.where(off < 0, 1.3 * thick, 0.8 * thick)) ** 2))
+        line = 0.85 * alpha * line * _soft(u, -0.02, 0.05) * _soft(1 - u, -0.02, 0.05)
+        out[part] += line[:, :, None].astype(np.float32) * (self._lashes[eye] - out[part])
+        return out
+
+    def _lid(self, eye: int, u: Points, v: Points, down: Points, lower_rest: Points) -> Floats:
+        """The skin of a lid at an eye's places u,v [h,w], so far `down` it: [h,w,3]."""
+        above, below = (np.stack([np.interp(u, _AXIS, c) for c in side.T], 2) for side in self._skin[eye])
+        share = (0.25 + 0.6 * down)[:, :, None]
+        smooth = above + share * (below - above)
+        # Round, as the ball beneath: lightest in the middle.
+        smooth *= 1 + 0.05 * np.sin(np.pi * down)[:, :, None] * np.sin(np.pi * u.clip(0, 1))[:, :, None]
+        # The grain of the skin below the eye, as in a mirror on the lower lid.
+        low = np.interp(u, _AXIS, lower_rest)
+        mirrored = self._frames[eye].outside(np.stack([u, 2 * low + 0.08 - v], 2))
+        return np.asarray(smooth + _at(self._grain, mirrored), np.float32)
+
+    def _skin_round(self, eye: int) -> tuple[Points, Points]:
+        """The colours of the skin above and below an eye, along its width: [_COLUMNS,3] each."""
+        upper, lower = self._curves[eye]
+        opening = float((lower - upper).max())
+
+        def colours(curve: Points, reaches: tuple[float, ...], side: float) -> Points:
+            rows = [np.stack([_AXIS, curve + side * reach * opening], 1) for reach in reaches]
+            seen = np.median(_at(self._photo, self._frames[eye].outside(np.stack(rows))), axis=0)
+            return np.asarray(gaussian_filter1d(seen, 6, axis=0, mode="nearest"), np.float64)
+
+        return colours(upper, _ABOVE, -1), colours(lower, _BELOW, 1)
+
+    def _darkest(self, eye: int) -> Floats:
+        """The colour of the lashes [3]: the darkest along the upper lid."""
+        upper, lower = self._curves[eye]
+        opening = float((lower - upper).max())
+        rows = [np.stack([_AXIS, upper + reach * opening], 1) for reach in (-0.3, -0.2, -0.1, 0.0, 0.1)]
+        seen = _at(self._photo, self._frames[eye].outside(np.stack(rows)))[:, 8:-8].reshape(-1, 3)
+        order = seen.mean(1).argsort()
+        return np.asarray(seen[order[: len(order) // 6]].mean(0), np.float32)
+
+
+_AXIS = np.linspace(0, 1, _COLUMNS)
+
+
+def _curves(points: Points, eye: int) -> tuple[Points, Points]:
+    """An eye's lids, upper and lower, as heights along its width, in its own coordinates: smooth, 0 at the corners."""
+    frame, curves = _Frame.of(points, eye), []
+    for lid in motion.LIDS[eye]:
+        x, y = frame.inside(points[lid]).T
+        best = np.linalg.lstsq(_bows(x), y, rcond=None)[0]
+        curves.append(_bows(_AXIS) @ best)
+    upper, lower = curves
+    return upper, np.maximum(lower, upper)
+
+
+def _bows(x: Points) -> Points:
+    """Curves over x [N] that are 0 at 0 and 1: [N,2]."""
+    return np.stack([x * (1 - x), x * (1 - x) * (x - 0.5)], 1)
+
+
+def _part(frame: _Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """The rows and columns of a picture round an eye."""
+    corners = frame.outside(np.array([[-0.1, -0.6], [1.1, -0.6], [-0.1, 0.6], [1.1, 0.6]]))
+    low = np.floor(corners.min(0)).astype(int).clip(0, [shape[1] - 1, shape[0] - 1])
+    high = np.ceil(corners.max(0)).astype(int).clip(low + 1, [shape[1], shape[0]])
+    return slice(low[1], high[1]), slice(low[0], high[0])
+
+
+def _at(picture: Floats, places: NDArray[np.floating]) -> Floats:
+    """A picture [h,w,3] at places [H,W,2]."""
+    x, y = (np.ascontiguousarray(places[..., i], np.float32) for i in (0, 1))
+    return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
+
+
+def _soft(value: NDArray[np.floating], low: NDArray[np.floating] | float, high: NDArray[np.floating] | float) -> Points:
+    t = np.clip((value - low) / np.maximum(np.subtract(high, low), 1e-6), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def _ramp(value: float, low: float, high: float) -> float:
+    return float(_soft(np.array(value), low, high))
