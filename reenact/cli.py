@@ -170,6 +170,8 @@ def _add_look(group: _Group) -> None:
     _add(group, "--regions", "fuse.regions", "LIST", str, regions)
     motion = "relative: what changes in the driver's face since the anchor frame; absolute: that face as it is"
     _add(group, "--motion", "fuse.motion", "HOW", str, motion)
+    pose = "own: the head of TARGET stays as it is; driver: it turns as the driver's does, up to 20 degrees each way"
+    _add(group, "--pose", "pose", "WHOSE", str, pose)
     anchor = "the driver's frame, counted from 0, that looks as TARGET does (default: the most alike)"
     _add(group, "--anchor-frame", "anchor", "N", _whole(0), anchor)
     _add(group, "--smooth", "smooth", "SIGMA", _not_negative, "smoothing of the motion in time, in frames; 0: none")
@@ -303,7 +305,7 @@ def _options(args: argparse.Namespace) -> Options:
         UsageError: no preset, generator, detector, fusion or motion of that name, or times that don't fit.
     """
     from .fuse import FUSIONS, MOTIONS, parse_regions
-    from .pipeline import PRESETS
+    from .pipeline import POSES, PRESETS
 
     options = PRESETS[_one_of("--preset", args.preset, PRESETS)]
     for dest, value in vars(args).items():
@@ -314,6 +316,7 @@ def _options(args: argparse.Namespace) -> Options:
     _one_of("--detector", options.detector, ["auto", *plugins.names("detectors")])
     _one_of("--fuse", options.fuse.method, FUSIONS)
     _one_of("--motion", options.fuse.motion, MOTIONS)
+    _one_of("--pose", options.pose, POSES)
     parse_regions(options.fuse.regions)
     if options.end is not None and options.end <= (options.start or 0.0):
         raise UsageError(f"--end {options.end:g} s: must be later than --start, {options.start or 0.0:g} s")

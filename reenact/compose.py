@@ -9,6 +9,7 @@ al., "Expressive Expression Mapping with Ratio Images" (2001).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -40,6 +41,10 @@ class Drawn:
     points: Points  # [478,2] in units of the picture, which is aligned as the target's crop
 
 
+Turn = Callable[[Points], Points]
+"""Where a turning head takes the points [478,2] of a face."""
+
+
 class Composer:
     """Makes frames of one target."""
 
@@ -51,6 +56,7 @@ class Composer:
         base: Drawn,
         triangles: NDArray[np.int32],
         options: ComposeOptions | None = None,
+        reach: float = mesh.REACH,
     ) -> None:
         """Prepare the target.
 
@@ -61,10 +67,11 @@ class Composer:
             base: the target's reconstruction, drawn at rest.
             triangles: of the points' mesh, as of `face_landmarker.read_triangles`.
             options: how.
+            reach: as of `mesh.over`.
         """
         self.options = options or ComposeOptions()
         self.target, self.rest, self.base, self._crop = target, rest, base, crop
-        self._mesh = mesh.over(rest, triangles)
+        self._mesh = mesh.over(rest, triangles, reach)
         self._cells = int(np.clip(2 * scale_of(crop), 256, 640))
         corners = apply(crop, np.vstack([self._mesh.ring, rest]))
         height, width = target.shape[:2]
@@ -88,9 +95,13 @@ class Composer:
         self._gain = _gain(skin, drawn_skin)
         self._dark = skin * _DARK
 
-    def compose(self, goal: Points, face: Drawn, index: int, pts: int, seconds: float) -> Frame:
-        """The target with its points at `goal` [478,2]; between its lips is what `face` has there."""
+    def compose(
+        self, goal: Points, face: Drawn, index: int, pts: int, seconds: float, turn: Turn | None = None
+    ) -> Frame:
+        """The target with its points at `goal` [478,2], then turned; between its lips is what `face` has there."""
         goal = self._mesh.unfolded(goal, self.rest)
+        if turn:
+            goal = turn(goal)
         placed = self._mesh.at(goal, self._cells)
         field = placed.field(self._source(goal))
         moved = self._eyes(goal, self._parted_up(field))

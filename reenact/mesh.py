@@ -21,8 +21,8 @@ _Real = TypeVar("_Real", bound=np.floating[Any])
 
 MARGIN = 0.25
 """How far beyond the crop motion may reach, of its side: chins drop out of it."""
-REACH = 1.5
-"""How far from the face's middle nothing moves any more, in the face's own extent."""
+REACH, REACH_OF_HEADS = 1.5, 1.8
+"""How far from the face's middle nothing moves any more, in the face's own extent; and where heads turn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,16 +108,17 @@ _ROUNDS = 10  # each takes the pieces that move as one a little further
 _THIN = 1e-7  # twice the area, of the crop's, of a triangle that need not be drawn
 
 
-def over(rest: Points, triangles: NDArray[np.int32]) -> Mesh:
+def over(rest: Points, triangles: NDArray[np.int32], reach: float = REACH) -> Mesh:
     """The mesh of a face at rest.
 
     Args:
         rest: its points [478,2] in units of its crop, y down.
         triangles: [N,3], as of `face_landmarker.read_triangles`.
+        reach: see `REACH`.
     """
     rim = _rim(triangles)
     middle = (rest[rim].min(0) + rest[rim].max(0)) / 2
-    ring = (middle + REACH * (rest[rim] - middle)).clip(-MARGIN, 1 + MARGIN)
+    ring = (middle + reach * (rest[rim] - middle)).clip(-MARGIN, 1 + MARGIN)
     # Between the rim and the ring, which has as many points.
     inner, outer = np.array(rim), SKIN + np.arange(len(rim))
     next_inner, next_outer = np.roll(inner, -1), np.roll(outer, -1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
+from scipy.spatial.transform import Rotation
 
 from .types import Floats
 from .weights import shipped
@@ -101,6 +102,39 @@ def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray
     out: NDArray[np.float64] = (weights * np.array(values)[:, None]).sum(0) / weights.sum(0)
     out[SKIN:] = strength["eyes"]
     return out
+
+
+FARTHEST_TURN = 20.0
+"""Degrees: beyond, a photo has too little of a head's other side."""
+
+
+def turned(
+    points: NDArray[np.floating],
+    mesh: NDArray[np.floating],
+    pose: NDArray[np.floating],
+    since: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """Points of a face [478,2], its head turned as another's did.
+
+    Args:
+        points: the face's, in units of its crop, y down.
+        mesh: the face at rest [478,3], in the same units; its depths are what turning moves sideways.
+        pose: the other's yaw, pitch and roll [3] in degrees, as of `face_landmarker.head_pose`.
+        since: the same when it began. Of the change each angle counts up to `FARTHEST_TURN`.
+    """
+    now, before = Rotation.from_euler(_ORDER, np.stack([pose, since]) * _SIGNS, degrees=True)
+    angles = (now * before.inv()).as_euler(_ORDER, degrees=True).clip(-FARTHEST_TURN, FARTHEST_TURN)
+    # The picture's y and z run against the model's.
+    matrix = Rotation.from_euler(_ORDER, angles, degrees=True).as_matrix() * np.outer([1, -1, -1], [1, -1, -1])
+    pivot = mesh[list(_TEMPLES)].mean(0)
+    deep = np.column_stack([points, mesh[:, 2]]) - pivot
+    return np.asarray((deep @ matrix.T + pivot)[:, :2])
+
+
+_ORDER, _SIGNS = "YXZ", (1, -1, -1)
+"""Of the rotations that make up a pose, outermost first, and how their angles count."""
+_TEMPLES = (127, 356)
+"""A head turns round what is between them."""
 
 
 def goals(

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import expression, landmarks, mapper, motion, plugins
+from . import expression, landmarks, mapper, mesh, motion, plugins
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
-from .compose import ComposeOptions, Composer, Drawn
+from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles, to_68
@@ -37,6 +37,7 @@ from .video import read_frames
 from .weights import WeightStore, default_root
 
 T = TypeVar("T")
+POSES = ("own", "driver")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Options:
     blend: BlendOptions = field(default_factory=BlendOptions)
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
+    pose: str = "own"  # the head stays as in the photo, or turns with the "driver"
     anchor: int | None = None  # the driver's frame that relative motion starts from; None: chosen
     size: int | None = None  # of generated pictures; None: what the target's face needs
     start: float | None = None  # seconds
@@ -182,6 +184,8 @@ class Run:
         fuse = self.options.fuse
         if fuse.method == "splice" and fuse.regions != FuseOptions().regions:
             raise UsageError(f"--regions {fuse.regions}: layers hold all of a face; --fuse expression parts it")
+        if fuse.method == "splice" and self.options.pose == "driver":
+            raise UsageError("--pose driver: --fuse splice lays faces over a head that stays; --fuse expression turns it")
         return fuse.strength * expression.by_region(parse_regions(fuse.regions))
 
     def _vgg_dtype(self) -> torch.dtype:
@@ -331,8 +335,9 @@ class Run:
     def _composed(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
-        composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose)
-        goal_of, scenes = self._motion(rest), self._scenes()
+        reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
+        composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
+        goal_of, turn_of, scenes = self._motion(rest), self._turns(), self._scenes()
 
         def drawn() -> Iterator[tuple[tuple[Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe):
@@ -344,7 +349,7 @@ class Run:
             goal = goal_of(frame.index)
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
-            yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
+            yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn_of(frame.index))
 
     def _motion(self, rest: NDArray[np.float64]) -> Callable[[int], NDArray[np.float64]]:
         """Where the target's points [478,2], at `rest`, should be in a frame, in units of its crop."""
@@ -362,6 +367,17 @@ class Run:
             return np.asarray(goals[0])
 
         return goal
+
+    def _turns(self) -> Callable[[int], Turn | None]:
+        """Where a frame's turn of the driver's head takes the target's points; None: it stays."""
+        if self.options.pose != "driver":
+            return lambda index: None
+        assert self.track.pose is not None  # as the mesh
+        poses = zero_phase(landmarks.fill_gaps(self.track.pose, self.track), self.options.smooth, self.track.cuts)
+        # A single picture has no turn to follow: its pose itself is taken.
+        since = poses[self.anchors] if len(poses) > 1 else np.zeros_like(poses)
+        rest = self.rest.mesh[0].cpu().double().numpy()
+        return lambda index: lambda points: motion.turned(points, rest, poses[index], since[index])
 
     def _mesh_at_rest(self, driver: Floats) -> Callable[[int], Floats]:
         """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.

@@ -10,11 +10,11 @@ from reenact.align import cut_out, ffhq_crop
 from reenact.compose import Composer, Drawn
 from reenact.detectors.landmarker import LandmarkerDetector
 from reenact.expression import Probe
-from reenact.face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles
+from reenact.face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles
 from reenact.images import read_image, to_tensor
 from reenact.landmarks import find_face
-from reenact.mesh import over
-from reenact.motion import LIDS, LOWER_LIP, UPPER_LIP, goals
+from reenact.mesh import REACH_OF_HEADS, over
+from reenact.motion import LIDS, LOWER_LIP, UPPER_LIP, goals, turned
 
 ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
 TARGET = Path(__file__).parents[2] / "samples" / "target.jpg"
@@ -206,3 +206,14 @@ def test_triangles_run_counter_clockwise_seen_from_the_front(triangles, face):
     a, b, c = (face.mesh[triangles[:, i], :2] for i in range(3))
     (ux, uy), (vx, vy) = (b - a).T, (c - a).T
     assert (ux * vy - uy * vx > 0).mean() > 0.95
+
+
+@pytest.mark.parametrize("turn", [(10.0, 0, 0), (-10.0, 0, 0), (0, 8.0, 0), (0, 0, 10.0)])
+def test_a_head_that_is_turned_is_seen_to_be(target, seen, drawn, triangles, turn):
+    mesh = seen.mesh[0].double().numpy()
+    composer = Composer(target, seen.crop, seen.rest, drawn, triangles, reach=REACH_OF_HEADS)
+    result = composer.compose(
+        seen.rest, drawn, 0, 0, 0.0, lambda points: turned(points, mesh, np.array(turn), np.zeros(3))
+    )
+    before, after = (head_pose(seen.meshed(rgb))[0].numpy() for rgb in (target, result.rgb))
+    assert after - before == pytest.approx(turn, abs=4)

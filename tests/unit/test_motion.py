@@ -1,12 +1,15 @@
 """Where a driver's motion brings the points of a target's face."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from meshes import REST
 
 from reenact import motion
-from reenact.face_landmarker import BLENDSHAPES
-from reenact.motion import INNER_LIPS, IRISES, LIDS, LOWER_LIP, PARTS, SKIN, UPPER_LIP, Basis, goals, shares
+from reenact.face_landmarker import BLENDSHAPES, head_pose
+from reenact.motion import INNER_LIPS, IRISES, LIDS, LOWER_LIP, PARTS, SKIN, UPPER_LIP, Basis, goals, shares, turned
 
 ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
 TO_REST = np.array([[100.0, 0, 0], [0, -100, 0]])  # 100 pixels a centimetre; y turns over
@@ -252,3 +255,45 @@ def test_lids_and_lips_run_from_left_to_right_and_the_upper_is_above():
     for (left, right), (upper, _) in zip(motion.CORNERS, LIDS, strict=True):
         assert REST[left, 0] < REST[upper[0], 0]
         assert REST[upper[-1], 0] < REST[right, 0]
+
+
+# ---- Heads that turn
+
+with np.load(Path(__file__).parents[1] / "data" / "face_mediapipe.npz") as _recorded:
+    MESH = _recorded["points"].astype(np.float64)  # in pixels; depths in the same unit
+POSES = {"yaw": [12.0, 0, 0], "pitch": [0, 12.0, 0], "roll": [0, 0, 12.0], "all": [-8.0, 5.0, 6.0]}
+
+
+def pose_of(points):
+    """Of [478,3] points of a picture."""
+    return head_pose(torch.from_numpy(points)[None])[0].numpy()
+
+
+@pytest.mark.parametrize("turn", POSES.values(), ids=POSES)
+def test_a_head_turns_as_the_other_did(turn):
+    """Seen with the depths that a turned face has, it has the pose that was asked for."""
+    since = pose_of(MESH)  # as if the other had begun in the same pose
+    moved = turned(MESH[:, :2], MESH, since + turn, since)
+    # The picture shows two rows of the rotation; the third, which gives the depths, follows from them.
+    offsets = MESH - MESH[[127, 356]].mean(0)
+    rows = np.linalg.lstsq(np.column_stack([offsets, np.ones(478)]), moved, rcond=None)[0][:3].T
+    np.testing.assert_allclose(rows @ rows.T, np.eye(2), atol=1e-9)
+    deep = offsets @ np.cross(*rows)
+    assert pose_of(np.column_stack([moved, deep])) == pytest.approx(since + turn, abs=0.3)
+
+
+def test_a_nose_goes_where_the_head_turns():
+    nose = 4
+    start = MESH[nose, :2]
+    for pose, (x, y) in (([15.0, 0, 0], (1, 0)), ([0, 15.0, 0], (0, -1)), ([-15.0, 0, 0], (-1, 0))):
+        moved = turned(MESH[:, :2], MESH, np.array(pose), np.zeros(3))[nose] - start
+        assert moved @ (x, y) > 0.8 * np.linalg.norm(moved)
+
+
+def test_a_head_that_did_not_turn_leaves_all_where_it_is():
+    np.testing.assert_allclose(turned(MESH[:, :2], MESH, np.full(3, 7.0), np.full(3, 7.0)), MESH[:, :2], atol=1e-9)
+
+
+def test_heads_turn_no_farther_than_a_photo_can():
+    far, farthest = (turned(MESH[:, :2], MESH, np.array([v, 0, 0]), np.zeros(3)) for v in (60.0, motion.FARTHEST_TURN))
+    np.testing.assert_allclose(far, farthest, atol=1e-9)
