@@ -185,7 +185,7 @@ class Run:
         if fuse.method == "splice" and fuse.regions != FuseOptions().regions:
             raise UsageError(f"--regions {fuse.regions}: layers hold all of a face; --fuse expression parts it")
         if fuse.method == "splice" and self.options.pose == "driver":
-            raise UsageError("--pose driver: --fuse splice lays faces over a head that stays; --fuse expression turns it")
+            raise UsageError("--pose driver: with --fuse splice heads stay; --fuse expression turns them")
         return fuse.strength * expression.by_region(parse_regions(fuse.regions))
 
     def _vgg_dtype(self) -> torch.dtype:
