@@ -170,8 +170,10 @@ def checked(checkpoint: Checkpoint, declared: int | None = None) -> Checkpoint:
     size = known[-1] if known else 0
     if declared is not None and declared != size:
         raise UnfitError(f"says that it makes pictures of {declared}x{declared}, but its layers make {size}x{size}")
-    if known != [4 << i for i in range(len(known))] or not SMALLEST <= size <= LARGEST:
+    if not SMALLEST <= size <= LARGEST or size & (size - 1):
         raise UnfitError(f"makes pictures of {size}x{size}; known are powers of 2 from {SMALLEST} to {LARGEST}")
+    if gaps := [r for r in (4 << i for i in range(9)) if r < size and r not in known]:
+        raise UnfitError(f"lacks synthesis.b{gaps[0]}.conv1.weight")
     if max(checkpoint.channels.values()) > MOST_CHANNELS:
         raise UnfitError(f"has layers of more than {MOST_CHANNELS} channels")
     count = sum(1 for name in tensors if re.fullmatch(r"mapping\.fc\d+\.weight", name))

@@ -19,7 +19,7 @@ import pickle
 import pickletools
 import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -296,16 +296,39 @@ class _Unpickler(pickle.Unpickler):
         return self._persistent(pid)
 
 
+class _Bounded:
+    """A file that is not asked for more than it has: that alone would take the memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._size = file, _size(file)
+        self.tell, self.readline = file.tell, file.readline
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size - self._file.tell()))
+
+
+def _opcodes(file: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    """The next pickle's opcodes by name, and what each of them holds."""
+    for opcode, value, _ in pickletools.genops(cast(IO[bytes], _Bounded(file))):
+        yield opcode.name, value
+
+
+def _size(file: IO[bytes]) -> int:
+    here = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(here)
+    return size
+
+
 def _load(
     file: IO[bytes], known: Mapping[tuple[str, str], object], persistent: Callable[[object], object] | None = None
 ) -> Any:
     """The next pickle in a file, once it was looked through; the file is left behind it."""
-    start = file.tell()
-    size = file.seek(0, os.SEEK_END)
-    file.seek(start)
-    for count, (opcode, value, _) in enumerate(pickletools.genops(file)):  # lengths beyond the end raise here
-        limit = {"FRAME": size, **dict.fromkeys(_MEMO_PUTS, count)}.get(opcode.name)
-        if limit is not None and cast(int, value) > limit:
+    start, size = file.tell(), _size(file)
+    for count, (opcode, value) in enumerate(_opcodes(file)):
+        # What is longer than the file raises by itself; these two claim without reading.
+        limit = size if opcode == "FRAME" else count if opcode in _MEMO_PUTS else None
+        if limit is not None and value > limit:
             raise ForbiddenError("claims more than it holds")
         if count > _MOST_OPCODES:
             raise ForbiddenError(f"is a pickle of more than {_MOST_OPCODES:,} opcodes")
@@ -318,9 +341,9 @@ def _load(
 
 def _read_stream(file: IO[bytes], path: Path) -> object:
     """A pickle, or torch.save's older format."""
-    first = next(pickletools.genops(file), None)
+    first, _ = next(_opcodes(file), ("", None))
     file.seek(0)
-    if first is None or first[0].name != "PROTO":
+    if first != "PROTO":
         raise pickle.UnpicklingError("no pickle")
     if _starts_as_torch(file):
         return _read_torch(file, nested=False, path=path)
@@ -349,8 +372,7 @@ def _read_torch(file: IO[bytes], nested: bool, path: Path | None = None) -> obje
         return storages.setdefault(key, Storage(dtype, count, lambda: _stored(file, path, *places[key])))
 
     found = _load(file, _STORAGES if nested else _TORCH, storage)
-    keys, here = _load(file, {}), file.tell()
-    end = file.seek(0, os.SEEK_END)
+    keys, here, end = _load(file, {}), file.tell(), _size(file)
     for key in keys:
         wanted = storages[key]
         file.seek(here)

@@ -207,7 +207,9 @@ class Persistent(nn.Module):
 
     def __reduce__(self):
         # Before protocol 4 a module's own state looked so, whatever torch has made of it since.
-        state = {k: OrderedDict(v) if k in ("_parameters", "_buffers", "_modules") else v for k, v in vars(self).items()}
+        state = {
+            k: OrderedDict(v) if k in ("_parameters", "_buffers", "_modules") else v for k, v in vars(self).items()
+        }
         name = state.pop("_class_name")
         source = "raise SystemExit('the source was run')"
         meta = {"type": "class", "version": 6, "module_src": source, "class_name": name, "state": state}
@@ -278,7 +280,9 @@ def persistent_discriminator():
 
 
 def stylegan3_generator():
-    inner = Persistent("SynthesisInput", (), {"freqs": torch.zeros(4, 2), "phases": torch.zeros(4)}, size=np.array([4, 4]))
+    inner = Persistent(
+        "SynthesisInput", (), {"freqs": torch.zeros(4, 2), "phases": torch.zeros(4)}, size=np.array([4, 4])
+    )
     synthesis = Persistent("SynthesisNetwork", children={"input": inner}, img_resolution=64)
     mapping = Persistent("MappingNetwork", (), {"w_avg": torch.zeros(512)})
     return Persistent("Generator", children={"mapping": mapping, "synthesis": synthesis}, img_resolution=64)

@@ -179,7 +179,7 @@ class StyleGenerator:
             answer = torch.linalg.lstsq(F.pad(fitted[0], (0, 1), value=1.0), fitted[1]).solution.float()
             errors = [(_recoloured(early, answer) - whole).clamp(-2, 2) for early, whole in pairs[samples // 2 :]]
             if min(10 * math.log10(4 / (float(e.square().mean()) + 1e-12)) for e in errors) >= LIKENESS:
-                colours[size] = answer
+                colours[size] = answer.contiguous()
         return colours
 
 
