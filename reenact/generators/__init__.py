@@ -88,6 +88,12 @@ def check_name(name: str) -> Path | None:
     return Path(name)
 
 
+def describe(generator: Generator) -> str:
+    """What draws, in a line: its name, its sizes, and which of them are had early."""
+    early = ", ".join(map(str, generator.exits)) or "none"
+    return f"generator: {generator.name}, {generator.sizes[-1]} pixels, early exits: {early}"
+
+
 class _Measured(Protocol):
     def measured(self) -> checkpoints.Checkpoint: ...
 

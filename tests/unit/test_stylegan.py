@@ -305,7 +305,7 @@ def test_layers_by_resolution_and_by_the_papers_numbers():
 def test_slots_by_size(kind, size, slots):
     generator = stylegans.build(stylegans.random_checkpoint(kind, size, 4))
     assert generator.num_layers == slots
-    assert generator.sizes == tuple(s for s in (128, 256, 512) if s < size) + (size,)
+    assert generator.sizes == (*(s for s in (128, 256, 512) if s < size), size)
 
 
 # --- Exits and halves ---------------------------------------------------------------------------
