@@ -179,7 +179,10 @@ def _add_look(group: _Group) -> None:
     fuse = "expression: as learnt for the generator; solve: search for the expressions of each clip, where nothing was "
     fuse += "learnt or --layers are others; splice: take layers of the driver's latent, as in the paper"
     _add(group, "--fuse", "fuse.method", "HOW", str, fuse)
-    layers = "slots of the latent that may change: 2,4,7-9, or paper, or expression (default: what suits --fuse)"
+    layers = (
+        "slots of the latent that may change: 2,4,7-9, or by resolution 8x8,16x16, or by the paper's number p4,p5, or "
+    )
+    layers += "paper, or expression (default: what suits --fuse)"
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
     steps = "steps at most to find TARGET in the generator (default: what suits --preset and --fuse)"
     _add(group, "--steps", "steps", "N", _whole(1), steps)

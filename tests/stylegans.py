@@ -15,7 +15,6 @@ from torch import nn
 
 from reenact.checkpoints import Checkpoint, layout
 from reenact.generators import stylegan1, stylegan2
-from reenact.generators._style import truncated
 
 CPU = torch.device("cpu")
 
@@ -51,19 +50,19 @@ def build(checkpoint, dtype=torch.float32):
 
 
 def _levelled(checkpoint):
-    """The same with the true mean of W, and its image heads scaled to pictures of mean 0 and standard deviation 0.4."""
+    """The same with the true mean of W, whose picture gets the mean 0 and the standard deviation 0.3."""
     z = torch.randn(20_000, 512, generator=torch.Generator().manual_seed(7))
-    blind = replace(checkpoint, exits=())
     with torch.no_grad():
-        generator = build(blind)
+        generator = build(replace(checkpoint, exits=()))
         checkpoint.tensors["mapping.w_avg"] = generator.map(z).mean(0)
-        mean = checkpoint.tensors["mapping.w_avg"].expand(1, generator.num_layers, -1)
-        w = truncated(generator.map(z[:4])[:, None].expand(-1, generator.num_layers, -1), mean)
+        w = checkpoint.tensors["mapping.w_avg"].expand(1, generator.num_layers, -1)
         picture = generator.synthesize(w, generator.size)
+    mean = picture.mean((0, 2, 3))
+    gain = 0.3 / (picture - mean[:, None, None]).std()
     for name in [n for n in checkpoint.tensors if "torgb." in n and "affine" not in n]:
-        checkpoint.tensors[name] *= 0.4 / picture.std()
+        checkpoint.tensors[name] *= gain
     last = "synthesis.torgb.bias" if checkpoint.kind == "stylegan1" else f"synthesis.b{generator.size}.torgb.bias"
-    checkpoint.tensors[last] -= picture.mean((0, 2, 3)) * 0.4 / picture.std()
+    checkpoint.tensors[last] -= mean * gain
     return checkpoint
 
 

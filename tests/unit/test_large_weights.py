@@ -202,7 +202,7 @@ def test_a_licence_is_asked_for_once(server, make_store):
     assert asked == [("net.pkl", "L", TERMS)]
     make_store(terms=TERMS).path("net.pkl")  # nobody need be there again
     (store.root / "net.pkl").unlink()
-    with pytest.raises(WeightsError, match="its licence must be accepted first: L, https://example.org/other"):
+    with pytest.raises(WeightsError, match=r"its licence must be accepted first: L, https://example\.org/other"):
         make_store(terms="https://example.org/other").path("net.pkl")
 
 
