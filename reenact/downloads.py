@@ -140,13 +140,8 @@ class Body:
 @contextmanager
 def open_url(url: str, start: int = 0, tag: str = "") -> Iterator[Body]:
     """The file at an address, from `start` on if it is still the version called `tag`, else from its beginning."""
-    headers = {"User-Agent": "reenact"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
-        if tag:
-            headers["If-Range"] = tag
     with _as_source_errors():
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_URL_TIMEOUT)
+        answer = _answer(url, start, tag)
     with answer:
         begins = start if answer.status == http.client.PARTIAL_CONTENT else 0
         with _as_source_errors():
@@ -156,6 +151,21 @@ def open_url(url: str, start: int = 0, tag: str = "") -> Iterator[Body]:
         length = answer.headers.get("Content-Length", "")
         total = begins + int(length) if length.isdecimal() else None
         yield Body(begins, total, _strong(answer.headers.get("ETag", "")), _read(first, answer))
+
+
+def _answer(url: str, start: int, tag: str) -> http.client.HTTPResponse:
+    headers = {"User-Agent": "reenact"}
+    if start:
+        headers |= {"Range": f"bytes={start}-"} | ({"If-Range": tag} if tag else {})
+    try:
+        found: http.client.HTTPResponse = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=_URL_TIMEOUT
+        )
+    except urllib.error.HTTPError as error:
+        if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:  # there is no more than we have
+            return _answer(url, 0, "")
+        raise
+    return found
 
 
 def _read(first: bytes, answer: IO[bytes]) -> Iterator[bytes]:

@@ -119,8 +119,9 @@ def licences(registry: Path = REGISTRY) -> list[str]:
     """One line per licence situation: the files, their licence, what else to know, whose they are."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for weight in entries(registry):
-        grouped.setdefault((weight.licence, weight.note, weight.origin), []).append(weight.name)
-    return [f"{', '.join(names)}: {licence}. {note} ({origin})" for (licence, note, origin), names in grouped.items()]
+        pages = f"{weight.origin}; {weight.terms}" if weight.terms else weight.origin
+        grouped.setdefault((weight.licence, weight.note, pages), []).append(weight.name)
+    return [f"{', '.join(names)}: {licence}. {note} ({pages})" for (licence, note, pages), names in grouped.items()]
 
 
 # --- The cache ----------------------------------------------------------------------------------

@@ -78,8 +78,11 @@ class Noise(nn.Module):
 class Synthesis(nn.Module):
     """W+ -> pictures, as `StyleGenerator` runs them."""
 
-    def pictures(self, w: Tensor, noise: str, last: int) -> Iterator[tuple[int, Tensor]]:
-        """(size, picture [N,3,size,size] float32) of every resolution that makes one, up to `last`."""
+    def stages(self, w: Tensor, noise: str, last: int) -> Iterator[tuple[int, Tensor]]:
+        """(size, what an early exit reads its picture from [N,C,size,size] float32), up to `last`.
+
+        At the network's own size that is the picture itself [N,3,size,size].
+        """
         raise NotImplementedError
 
 
@@ -114,8 +117,8 @@ class StyleGenerator:
         mean, covariance = (t.to(device) for t in self._statistics())
         self.mean_latent = mean.repeat(self.num_layers, 1)  # [L,512]
         self.covariance = covariance
-        self._colours = {size: colours.to(device) for size, colours in self._fitted_exits().items()}  # [4,3] each
-        self.exits = tuple(self._colours)
+        self._readouts = {size: readout.to(device) for size, readout in self._fitted_exits().items()}  # [C+1,3] each
+        self.exits = tuple(self._readouts)
 
     def layers_at(self, resolution: int) -> tuple[int, ...]:
         """The slots whose convolutions work at `resolution` (4, 8, ...)."""
@@ -134,16 +137,16 @@ class StyleGenerator:
         if size not in self.sizes:
             raise ValueError(f"size {size}: {self.name} makes pictures of {', '.join(map(str, self.sizes))}")
         early = size in self.exits
-        *_, (_, picture) = self.synthesis.pictures(w, self.noise, size if early else self.size)
+        *_, (_, picture) = self.synthesis.stages(w, self.noise, size if early else self.size)
         if early:
-            return _recoloured(picture, self._colours[size])
+            return _read_out(picture, self._readouts[size])
         return picture if size == self.size else F.adaptive_avg_pool2d(picture, size)
 
     def measured(self) -> Checkpoint:
         """The checkpoint with all that loading has to measure, so that it need not be measured again."""
         tensors = {**self.checkpoint.tensors, "mapping.w_avg": self.mean_latent[0].cpu().clone()}
         tensors["mapping.w_covariance"] = self.covariance.cpu()
-        tensors |= {f"exits.{size}": colours.cpu() for size, colours in self._colours.items()}
+        tensors |= {f"exits.{size}": readout.cpu() for size, readout in self._readouts.items()}
         return replace(self.checkpoint, tensors=tensors, exits=self.exits)
 
     @torch.no_grad()
@@ -157,7 +160,7 @@ class StyleGenerator:
         return tensors.get("mapping.w_avg", w.mean(0)), w.T.cov()
 
     def _fitted_exits(self) -> dict[int, Tensor]:
-        """Picture size -> what makes its early exit look like the whole picture [4,3]."""
+        """Picture size -> the matrix that its early exit reads a picture with [C+1,3]."""
         found = self.checkpoint.exits
         if found is None:
             return self._fit_exits()
@@ -165,28 +168,33 @@ class StyleGenerator:
 
     @torch.no_grad()
     def _fit_exits(self, samples: int = 4) -> dict[int, Tensor]:
-        """For each exit that is good enough, the best matrix of colours against the whole picture, by least squares.
+        """For each exit that is good enough, the linear readout that comes nearest to the whole picture.
 
-        A skip lacks what later layers add: detail, and some contrast and colour. Half of the samples fit, half judge.
+        By least squares: half of the samples fit, half judge. Later layers add detail, and some contrast and colour.
         """
         z = torch.randn(samples, W, generator=torch.Generator().manual_seed(1)).to(self.mean_latent.device)
         faces = truncated(self.map(z)[:, None].expand(-1, self.num_layers, -1), self.mean_latent)
-        drawn = [dict(self.synthesis.pictures(w[None], "const", self.size)) for w in faces]
-        colours: dict[int, Tensor] = {}
+        drawn = [dict(self.synthesis.stages(w[None], "const", self.size)) for w in faces]
+        readouts: dict[int, Tensor] = {}
         for size in (s for s in self.sizes[:-1] if s in drawn[0]):
             pairs = [(d[size], F.adaptive_avg_pool2d(d[self.size], size)) for d in drawn]
-            fitted = [torch.cat([_pixels(p[i]) for p in pairs[: samples // 2]]) for i in (0, 1)]
-            answer = torch.linalg.lstsq(F.pad(fitted[0], (0, 1), value=1.0), fitted[1]).solution.float()
-            errors = [(_recoloured(early, answer) - whole).clamp(-2, 2) for early, whole in pairs[samples // 2 :]]
+            known, wanted = (torch.cat([_places(p[i]) for p in pairs[: samples // 2]]) for i in (0, 1))
+            known = F.pad(known, (0, 1), value=1.0)  # for the offset
+            # Features may be nearly copies of each other: a ridge keeps the answer small.
+            gram = known.T @ known
+            ridge = 1e-6 * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+            readout = torch.linalg.solve(gram + ridge, known.T @ wanted).float()
+            errors = [(_read_out(early, readout) - whole).clamp(-2, 2) for early, whole in pairs[samples // 2 :]]
             if min(10 * math.log10(4 / (float(e.square().mean()) + 1e-12)) for e in errors) >= LIKENESS:
-                colours[size] = answer.contiguous()
-        return colours
+                readouts[size] = readout.contiguous()
+        return readouts
 
 
-def _pixels(picture: Tensor) -> Tensor:
-    return picture.permute(0, 2, 3, 1).reshape(-1, 3).double()
+def _places(x: Tensor) -> Tensor:
+    """[N,C,H,W] -> [N*H*W,C] in double precision, on the CPU, which always has that."""
+    return x.movedim(1, 3).flatten(0, 2).cpu().double()
 
 
-def _recoloured(picture: Tensor, colours: Tensor) -> Tensor:
-    """[N,3,H,W] through a matrix [3,3] and an offset [3], its last row."""
-    return F.conv2d(picture, colours[:3].T[:, :, None, None], colours[3])
+def _read_out(x: Tensor, readout: Tensor) -> Tensor:
+    """[N,C,H,W] -> [N,3,H,W] by a matrix [C+1,3], whose last row is the offset."""
+    return F.conv2d(x, readout[:-1].T[:, :, None, None], readout[-1])

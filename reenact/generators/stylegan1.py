@@ -2,7 +2,7 @@
 
 The paper that this program follows was made with it. Each convolution is followed by noise, bias, leaky ReLU, instance
 norm and the style's scale and offset; W+ has one slot for each: 2n-4 and 2n-3 at 2^n pixels. Only the last resolution
-makes a picture; smaller ones are shrunk from it.
+makes a picture. It grew through smaller ones, and early exits read a picture linearly from their features.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..checkpoints import Checkpoint
 from ..formats import read
 from ..weights import WeightStore
-from ._style import LEAK, Dense, Mapping, Noise, StyleGenerator, Synthesis
+from ._style import EXITS, LEAK, Dense, Mapping, Noise, StyleGenerator, Synthesis
 
 WEIGHTS = "stylegan1.pkl"  # in weights.toml
 
@@ -91,11 +91,16 @@ class Synthesis1(Synthesis):
         self.weight = nn.Parameter((weight / math.sqrt(weight.shape[1])).to(dtype))  # [3,C,1,1]
         self.bias = nn.Parameter(tensors["synthesis.torgb.bias"].to(dtype))
 
-    def pictures(self, w: Tensor, noise: str, last: int) -> Iterator[tuple[int, Tensor]]:
-        """(size, picture [N,3,size,size] float32): the last alone."""
+    def stages(self, w: Tensor, noise: str, last: int) -> Iterator[tuple[int, Tensor]]:
+        """(size, features [N,C,size,size] float32) of the exits up to `last`; of its own size the picture."""
         x = self.const.expand(len(w), -1, -1, -1)
         for slot, conv in enumerate(self.convs):
             x = conv(x, w[:, slot], noise)
+            size = x.shape[-1]
+            if slot % 2 and size in EXITS and size < self.size:
+                yield size, x.float()
+                if size == last:
+                    return
         yield self.size, F.conv2d(x, self.weight, self.bias).float()
 
 

@@ -103,8 +103,8 @@ class Synthesis2(Synthesis):
             images.append(ToImage(checkpoint, f"synthesis.b{r}.torgb", kind))
         self.convs, self.images = nn.ModuleList(convs), nn.ModuleList(images)
 
-    def pictures(self, w: Tensor, noise: str, last: int) -> Iterator[tuple[int, Tensor]]:
-        """(size, picture [N,3,size,size] float32), 4 first, then doubling, up to `last`."""
+    def stages(self, w: Tensor, noise: str, last: int) -> Iterator[tuple[int, Tensor]]:
+        """(size, picture so far [N,3,size,size] float32), 4 first, then doubling, up to `last`."""
         x = self.convs[0](self.const.expand(len(w), -1, -1, -1), w[:, 0], noise)
         picture, size, slot = self.images[0](x, w[:, 1]), 4, 1
         yield size, picture

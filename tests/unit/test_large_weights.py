@@ -40,6 +40,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         s.sent_ranges.append(wanted)
         start = int(wanted[6:-1]) if wanted and s.knows_ranges and unless == s.tag else 0
         s.asked.append(start)
+        if start >= len(s.data):
+            self.send_error(416)
+            return
         self.send_response(206 if start else 200)
         self.send_header("Content-Type", s.kind)
         if s.tag:
@@ -101,6 +104,14 @@ def test_a_broken_download_goes_on(server, make_store):
     assert server.asked == [0, 3_000_000]
     assert names(store) == {"net.pkl", "net.pkl.sha256"}
     assert calls[-1] == ("net.pkl", len(DATA), len(DATA))
+
+
+def test_a_download_that_was_whole_but_not_yet_in_its_place(server, make_store):
+    store = make_store()
+    break_off(server, store)
+    (store.root / "net.pkl.part").write_bytes(DATA)
+    assert store.path("net.pkl").read_bytes() == DATA
+    assert names(store) == {"net.pkl", "net.pkl.sha256"}
 
 
 def test_another_version_begins_anew(server, make_store):

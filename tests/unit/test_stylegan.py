@@ -129,7 +129,7 @@ def latents(count=2, slots=6):
 @pytest.mark.parametrize("clamp", [None, 1.5])
 def test_stylegan2_from_end_to_end(clamp):
     checkpoint, w = tiny("stylegan2", clamp=clamp), latents()
-    found = dict(stylegan2.Synthesis2(checkpoint, torch.float32).pictures(w, "const", 16))
+    found = dict(stylegan2.Synthesis2(checkpoint, torch.float32).stages(w, "const", 16))
     assert list(found) == [4, 8, 16]
     for row in range(len(w)):
         for size, wanted in reference2(checkpoint, w[row].double().numpy()).items():
@@ -139,7 +139,7 @@ def test_stylegan2_from_end_to_end(clamp):
 @pytest.mark.parametrize("fused_from", [8, 16, 128])
 def test_stylegan1_from_end_to_end(fused_from):
     checkpoint, w = tiny("stylegan1", fused_from=fused_from), latents()
-    ((size, found),) = stylegan1.Synthesis1(checkpoint, torch.float32).pictures(w, "const", 16)
+    ((size, found),) = stylegan1.Synthesis1(checkpoint, torch.float32).stages(w, "const", 16)
     assert size == 16
     for row in range(len(w)):
         assert close(found[row].detach(), reference1(checkpoint, w[row].double().numpy()))
@@ -269,7 +269,7 @@ def test_stylegan2s_slots_change_the_picture_from_their_resolution_on(slot, firs
     w = latents(1, 10)
     moved = w.clone()
     moved[:, slot] += 1
-    before, after = (dict(synthesis.pictures(each, "const", 64)) for each in (w, moved))
+    before, after = (dict(synthesis.stages(each, "const", 64)) for each in (w, moved))
     changed = [size for size in before if not torch.equal(before[size], after[size])]
     assert changed == [size for size in before if size >= first]
 
@@ -322,6 +322,28 @@ def test_an_exit_that_does_not_look_like_the_whole_is_not_taken():
     w = loud.mean_latent[None]
     whole = loud.synthesize(w, 256)
     assert torch.allclose(loud.synthesize(w, 128), torch.nn.functional.avg_pool2d(whole, 2), atol=1e-5)
+
+
+def test_stylegan1s_exits_are_read_from_its_features():
+    """A last resolution that only passes on what is there: a linear readout of what was before tells the picture."""
+    checkpoint = stylegans.random_checkpoint("stylegan1", 256, 8)
+    assert stylegans.build(checkpoint).exits == ()  # a random one does anything but that
+    t = checkpoint.tensors
+    for name in ("synthesis.b256.conv0", "synthesis.b256.conv1"):
+        channels = len(t[f"{name}.bias"])
+        t[f"{name}.weight"] = torch.zeros(channels, channels, 3, 3)
+        t[f"{name}.weight"][:, :, 1, 1] = torch.eye(channels)
+        t[f"{name}.bias"] = torch.full((channels,), 10.0)  # where leaky ReLU is straight
+        t[f"{name}.noise_strength"] = torch.zeros(channels)
+        t[f"{name}.affine.weight"] = torch.zeros(2 * channels, 512)
+    t["synthesis.b128.conv1.affine.weight"] *= 0  # else its scale is undone by the norm of the next
+    generator = stylegans.build(checkpoint)
+    assert generator.exits == (128,)
+    w = generator.map(torch.randn(1, 512, generator=torch.Generator().manual_seed(9)))[:, None].expand(-1, 14, -1)
+    whole = torch.nn.functional.avg_pool2d(generator.synthesize(w, 256), 2)
+    assert 10 * torch.log10(4 / (generator.synthesize(w, 128) - whole).square().mean()) > 25
+    assert whole.std() > 0.1
+    assert len(list(generator.synthesis.stages(w, "const", 128))) == 1  # nothing beyond was run
 
 
 def test_exits_take_the_colours_of_the_whole():
