@@ -22,11 +22,16 @@ from ._style import EXITS, LEAK, Dense, Mapping, Noise, StyleGenerator, Synthesi
 WEIGHTS = "stylegan1.pkl"  # in weights.toml
 
 
-def instance_norm(x: Tensor, epsilon: float = 1e-8) -> Tensor:
-    """[N,C,H,W] with mean 0 and variance 1 over each channel's places; in float32, which half the bits overflow."""
+def instance_norm(x: Tensor, scale: Tensor, offset: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """[N,C,H,W] brought to the mean `offset` and the deviation `scale` [N,C,1,1] over each channel's places.
+
+    In float32: half the bits hold too little of a small variance. One scale and one offset for each channel, so that
+    the features are gone through as seldom as can be.
+    """
     whole = x.float()
-    centred = whole - whole.mean((2, 3), keepdim=True)
-    return (centred * (centred.square().mean((2, 3), keepdim=True) + epsilon).rsqrt()).to(x.dtype)
+    variance, mean = torch.var_mean(whole, (2, 3), correction=0, keepdim=True)
+    gain = scale.float() * (variance + epsilon).rsqrt()
+    return torch.addcmul(offset.float() - mean * gain, whole, gain).to(x.dtype)
 
 
 def blurred(x: Tensor) -> Tensor:
@@ -64,8 +69,8 @@ class StyledConv(nn.Module):
         if self.weight is not None:
             x = self._convolved(x, self.weight)
         x = F.leaky_relu(self.noise(x, noise) + self.bias, LEAK)
-        scale, offset = self.affine(w).to(self.dtype)[:, :, None, None].chunk(2, 1)  # [N,C,1,1] each
-        return instance_norm(x) * (scale + 1) + offset  # type: ignore[no-any-return]  # a module's call is untyped
+        scale, offset = self.affine(w)[:, :, None, None].chunk(2, 1)  # [N,C,1,1] each
+        return instance_norm(x, scale + 1, offset)
 
     def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
         if self.fused:

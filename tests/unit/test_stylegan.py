@@ -208,7 +208,12 @@ def test_instance_norm_has_a_biased_variance_and_its_epsilon_inside_the_root():
     x = torch.randn(2, 3, 4, 4) * torch.tensor([1.0, 1e-4, 1e-6])[:, None, None]  # a variance as small as epsilon
     numbers = x.double().numpy()
     mean, variance = numbers.mean((2, 3), keepdims=True), numbers.var((2, 3), keepdims=True)
-    assert close(stylegan1.instance_norm(x), (numbers - mean) / np.sqrt(variance + 1e-8))
+    scale, offset = torch.randn(2, 3, 1, 1), torch.randn(2, 3, 1, 1)
+    wanted = (numbers - mean) / np.sqrt(variance + 1e-8) * scale.double().numpy() + offset.double().numpy()
+    assert close(stylegan1.instance_norm(x, scale, offset), wanted)
+    half = stylegan1.instance_norm(x.bfloat16(), scale, offset)
+    assert half.dtype == torch.bfloat16
+    assert close(half[:, :2], wanted[:, :2], 0.05)
 
 
 def test_noise_is_one_map_with_a_strength_for_each_channel():
