@@ -166,9 +166,8 @@ class Run:
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
         self.mapper = self._mapper()
         self.size = self._checked_size()
-        self.vgg, features = load_features(
-            options.perceptual, options.target.distance, store, self.device, self._vgg_dtype()
-        )
+        distance = options.colours.distance if self.mapper else options.target.distance
+        self.vgg, features = load_features(options.perceptual, distance, store, self.device, self._vgg_dtype())
         hooks.note(f"features: {features}")
         task = store.path("face_landmarker.task")
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
