@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from . import landmarks, plugins
+from . import generators, landmarks
 from .align import cut_out, ffhq_crop
 from .devices import choose_device
 from .errors import UsageError
@@ -286,8 +286,7 @@ class _Studio:
         self.store, self.hooks = store or WeightStore(default_root()), hooks or Hooks()
         self.recipe, self.device = options.target, choose_device(options.device)
         torch.manual_seed(options.seed)
-        create = plugins.module("generators", options.generator).create
-        self.generator: Generator = create(self.store, self.device)
+        self.generator = generators.load(options.generator, self.store, self.device, noise=options.noise)
         if self.size not in self.generator.sizes:
             known = ", ".join(map(str, self.generator.sizes))
             raise UsageError(f"--size {self.size}: {self.generator.name} makes pictures of {known}")

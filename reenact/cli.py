@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from . import plugins, weights
 from .console import Console, short
-from .errors import ReenactError, UsageError, VideoError, WeightsError
+from .errors import ReenactError, UsageError, VideoError
 from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
@@ -62,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser, run, words = _command(words)
         args = parser.parse_args(words)
         console = Console(args.quiet, args.verbose)
+        console.accepts_licences = args.accept_licence
         with console:
             run(args, console)
         return 0
@@ -75,8 +76,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(words: list[str]) -> tuple[argparse.ArgumentParser, _Run, list[str]]:
     """How the words are read, what is run, and the words without the subcommand's."""
-    if words[:1] == ["weights"]:
-        return _weights_parser(), _weights, words[1:]
     if words and words[0] in plugins.names("commands"):
         module = plugins.module("commands", words[0])
         return _command_parser(words[0], module), module.run, words[1:]
@@ -122,7 +121,7 @@ def _add(group: _Group, flag: str, setting: str, metavar: str, type: Callable[[s
 def _reenact_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="reenact",
-        usage="reenact TARGET DRIVER -o OUT [options]\n       reenact weights list|fetch|verify|licenses [NAME ...]"
+        usage="reenact TARGET DRIVER -o OUT [options]"
         + "".join(f"\n       reenact {name} --help" for name in plugins.names("commands")),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
@@ -180,7 +179,10 @@ def _add_look(group: _Group) -> None:
     fuse = "expression: as learnt for the generator; solve: search for the expressions of each clip, where nothing was "
     fuse += "learnt or --layers are others; splice: take layers of the driver's latent, as in the paper"
     _add(group, "--fuse", "fuse.method", "HOW", str, fuse)
-    layers = "slots of the latent that may change: 2,4,7-9, or paper, or expression (default: what suits --fuse)"
+    layers = (
+        "slots of the latent that may change: 2,4,7-9, or by resolution 8x8,16x16, or by the paper's number p4,p5, or "
+    )
+    layers += "paper, or expression (default: what suits --fuse)"
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
     steps = "steps at most to find TARGET in the generator (default: what suits --preset and --fuse)"
     _add(group, "--steps", "steps", "N", _whole(1), steps)
@@ -193,25 +195,19 @@ def _add_look(group: _Group) -> None:
 
 
 def _add_tools(group: _Group) -> None:
-    _add(group, "--generator", "generator", "NAME", str, "what draws faces")
+    generator = (
+        "what draws faces: mobile, stylegan1, stylegan2, or a file with a network of these; see docs/generators.md"
+    )
+    _add(group, "--generator", "generator", "NAME|PATH", str, generator)
+    noise = "a StyleGAN's noise: const (the same in every frame), none, or random"
+    _add(group, "--noise", "noise", "KIND", str, noise)
+    perceptual = (
+        "whose features --preset paper compares: packaged, vgg16 (torchvision's), or its file; auto: vgg16 if fetched"
+    )
+    _add(group, "--perceptual", "perceptual", "NAME|PATH", str, perceptual)
     _add(group, "--detector", "detector", "NAME", str, "what finds faces: auto, landmarker, face-alignment or dlib")
     _add(group, "--device", "device", "NAME", str, "where it runs: auto, cpu, cuda, cuda:N or mps")
     _add(group, "--seed", "seed", "N", _whole(0), "same seed, same machine, same result")
-
-
-def _weights_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="reenact weights",
-        description="The networks that others trained: what there is, fetching, checking, licences.\n"
-        f"They are kept in {weights.default_root()} ($REENACT_WEIGHTS names another folder).",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-        allow_abbrev=False,
-    )
-    parser.add_argument("action", metavar="list|fetch|verify|licenses", choices=tuple(_ACTIONS), help="what to do")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="with which files (default: all)")
-    _add_common(parser.add_argument_group("this command"))
-    return parser
 
 
 def _command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
@@ -229,6 +225,8 @@ def _command_parser(name: str, command: ModuleType) -> argparse.ArgumentParser:
 
 def _add_common(group: _Group) -> None:
     group.add_argument("--offline", action="store_true", help="never use the network")
+    accept = "accept the licences of networks that ask for it, once and for all"
+    group.add_argument("--accept-licence", action="store_true", help=accept)
     loudness = group.add_mutually_exclusive_group()
     loudness.add_argument("-v", "--verbose", action="store_true", help="say more")
     loudness.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
@@ -305,6 +303,8 @@ def _options(args: argparse.Namespace) -> Options:
         UsageError: no preset, generator, detector, fusion or motion of that name, or times that don't fit.
     """
     from .fuse import FUSIONS, MOTIONS, parse_regions
+    from .generators import check_name
+    from .perceptual import check_features
     from .pipeline import POSES, PRESETS
 
     options = PRESETS[_one_of("--preset", args.preset, PRESETS)]
@@ -312,12 +312,13 @@ def _options(args: argparse.Namespace) -> Options:
         path = _setting(dest)
         if path is not None and value is not None:
             options = _with_setting(options, path, value)
-    _one_of("--generator", options.generator, plugins.names("generators"))
+    check_name(options.generator)
     _one_of("--detector", options.detector, ["auto", *plugins.names("detectors")])
     _one_of("--fuse", options.fuse.method, FUSIONS)
     _one_of("--motion", options.fuse.motion, MOTIONS)
     _one_of("--pose", options.pose, POSES)
     parse_regions(options.fuse.regions)
+    check_features(options.perceptual, options.target.distance)
     if options.end is not None and options.end <= (options.start or 0.0):
         raise UsageError(f"--end {options.end:g} s: must be later than --start, {options.start or 0.0:g} s")
     return options
@@ -371,7 +372,9 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
     began = time.monotonic()
     job = _checked(args)
     trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
-    store = WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download)
+    store = WeightStore(
+        weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
+    )
     frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace))
     pairs = _beside(job, frames) if job.side_by_side else ((frame, frame) for frame in frames)
     count = (_save_picture if job.video is None else _save_video)(job, pairs, console)
@@ -427,6 +430,8 @@ def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
             trace.total = done
 
     def note(line: str) -> None:
+        if trace:
+            trace.note(line)
         console.note(line, always=auto and line.startswith("detector: "))
 
     hooks = Hooks(progress=progress, note=note, warn=console.warn)
@@ -487,50 +492,3 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
             console.stopped(f"{video.partial_path} holds the first {_plural(count, 'frame')}")
         raise
     return count
-
-
-# --- reenact weights ----------------------------------------------------------------------------
-
-
-def _weights(args: argparse.Namespace, console: Console) -> None:
-    store = WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download)
-    names = args.names or [weight.name for weight in weights.entries()]
-    for name in names:
-        store.weight(name)  # an unknown name ends it before anything is done
-    _ACTIONS[args.action](store, names, console)
-
-
-def _list(store: WeightStore, names: Sequence[str], console: Console) -> None:
-    for name in names:
-        weight = store.weight(name)
-        state = store.verify(name) or "here"
-        print(f"{name:28}{weight.bytes / 1e6:8.1f} MB  {state:14}{weight.licence}")
-
-
-def _fetch(store: WeightStore, names: Sequence[str], console: Console) -> None:
-    paths = store.fetch(names)
-    console.close()
-    print(*paths, sep="\n")
-
-
-def _verify(store: WeightStore, names: Sequence[str], console: Console) -> None:
-    faults = {name: store.verify(name) for name in names}
-    for name, fault in faults.items():
-        print(f"{name}: {fault or 'whole'}")
-    damaged = [name for name, fault in faults.items() if fault and (store.root / name).exists()]
-    if damaged:
-        raise WeightsError(f"damaged in {store.root}: {', '.join(damaged)}; `reenact weights fetch` mends it")
-
-
-def _licenses(store: WeightStore, names: Sequence[str], console: Console) -> None:
-    for line in weights.licences():
-        if any(name in names for name in line.partition(": ")[0].split(", ")):
-            print(line)
-
-
-_ACTIONS: dict[str, Callable[[WeightStore, Sequence[str], Console], None]] = {
-    "list": _list,
-    "fetch": _fetch,
-    "verify": _verify,
-    "licenses": _licenses,
-}

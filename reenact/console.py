@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from .weights import Weight
 
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of one stage where there is no terminal to draw a bar on."""
@@ -104,6 +107,7 @@ class Console:
             clock: seconds, for tests.
         """
         self._quiet, self._verbose, self._clock = quiet, verbose, clock
+        self.accepts_licences = False  # without asking
         self._out = rich.console.Console(file=stream, stderr=stream is None)
         self._results = rich.console.Console(file=results)
         self._bars: Progress | None = None
@@ -161,6 +165,17 @@ class Console:
         for row in rows:
             table.add_row(*map(Text, row))
         self._results.print(table)
+
+    def licence(self, weight: Weight) -> bool:
+        """Show a weight's licence, and ask for consent where somebody is there to give it."""
+        self.end_stage()
+        self._print(f"{weight.name}: {weight.licence}. {weight.note} ({weight.origin})")
+        self._print(f"its licence: {weight.terms}")
+        if self.accepts_licences or not (sys.stdin and sys.stdin.isatty()):
+            return self.accepts_licences
+        if self._bars:
+            self._bars.stop()
+        return self._out.input("Do you accept it? [y/N] ", markup=False).strip().lower() in ("y", "yes")
 
     # ---- progress
 

@@ -28,14 +28,18 @@ class FuseOptions:
 
     # As learnt for the generator, else solved for; "solve": searched for in each clip; "splice": the paper's.
     method: str = "expression"
-    layers: str = ""  # slots from 0, as "2,4,7-9", or "paper", "expression"; empty: what suits the method
+    layers: str = ""  # see `parse_layers`; empty: what suits the method
     motion: str = "relative"  # to an anchor frame, or "absolute"
     strength: float = 1.0
     regions: str = "all"  # which parts of the face follow, as "mouth,eyes" or "mouth=1.2,eyes"; not with "splice"
 
 
 def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
-    """Slots of W+ from a list and ranges ("2,4,7-9", counted from 0) or a preset ("paper", "expression").
+    """Slots of W+ from a list or a preset ("paper", "expression").
+
+    A list has slots and ranges of them as this generator counts them, from 0 ("2,4,7-9"); resolutions ("8x8,16x16"),
+    whose convolutions' slots are meant; and layers by the paper's number, which counts StyleGAN1's from 1, two at each
+    resolution ("p4,p5"): elsewhere the slot of the same convolution.
 
     Raises:
         UsageError: not such a list, or a slot that the generator lacks or that changes nothing.
@@ -45,19 +49,39 @@ def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
         return presets[text]
     slots: set[int] = set()
     for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if not match:
-            raise UsageError(f"--layers {text!r}: {part!r} is no slot; write 2,4,7-9 or one of: {', '.join(presets)}")
-        first, last = int(match[1]), int(match[2] or match[1])
-        slots |= set(range(first, last + 1))
-        if last < first or last >= generator.num_layers:
+        found = _slots(part.strip(), generator)
+        if found is None:
+            known = f"2,4,7-9 or 8x8,16x16 or p4,p5 or one of: {', '.join(presets)}"
+            raise UsageError(f"--layers {text!r}: {part!r} is no slot; write {known}")
+        if not found or found[-1] >= generator.num_layers:
             known = f"{generator.name}; it has 0 to {generator.num_layers - 1}"
             raise UsageError(f"--layers {text!r}: {part!r} is no slot of {known}")
+        slots |= set(found)
     dead = sorted(slots - set(generator.live_layers))
     if dead == sorted(slots):
         live = ", ".join(map(str, generator.live_layers))
         raise UsageError(f"--layers {text!r}: those slots of {generator.name} change nothing; the live ones are {live}")
     return tuple(sorted(slots - set(dead)))
+
+
+def _slots(part: str, generator: Generator) -> tuple[int, ...] | None:
+    """The slots that a part of a list of layers means; empty: none that there is; None: it means nothing."""
+    if match := re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part):
+        first, last = int(match[1]), int(match[2] or match[1])
+        return tuple(range(first, min(last, first + generator.num_layers) + 1))
+    if match := re.fullmatch(r"(\d+)x\1", part):
+        return _layers_at(int(match[1]), generator)
+    if match := re.fullmatch(r"p([1-9]\d?)", part):
+        pair, which = divmod(int(match[1]) - 1, 2)
+        there = _layers_at(4 << pair, generator)
+        return there[which : which + 1] if len(there) > 1 else there  # at 4x4 one convolution may stand for both
+    return None
+
+
+def _layers_at(side: int, generator: Generator) -> tuple[int, ...]:
+    """The slots that work at side x side; empty where the generator has no such features."""
+    known = [4 << n for n in range(9) if 4 << n <= generator.sizes[-1]]
+    return generator.layers_at(side) if side in known else ()
 
 
 def parse_regions(text: str) -> dict[str, float]:

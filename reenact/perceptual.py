@@ -18,8 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import WeightsError
+from .errors import UsageError, WeightsError
 from .weights import WeightStore
+
+_UNREADABLE = (RuntimeError, KeyError, ValueError, TypeError, EOFError, OSError, pickle.UnpicklingError)
 
 M = TypeVar("M", bound=nn.Module)
 N = TypeVar("N", bound="Network")
@@ -97,6 +99,20 @@ class Vgg16(Network):
         return F.relu(self.convs[number - 1](x))
 
 
+class PlainVgg16(Vgg16):
+    """VGG-16 as it was published and as torchvision has it, its pooling not anti-aliased."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, spread = torch.tensor([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]]).reshape(2, 1, 3, 1, 1)
+        self.shift, self.scale = 2 * mean - 1, 2 * spread  # ImageNet's, for pictures in [-1,1]
+
+    def _step(self, x: Tensor, number: int) -> Tensor:
+        if number - 1 in LPIPS_CONVS:
+            x = F.max_pool2d(x, 2)
+        return F.relu(self.convs[number - 1](x))
+
+
 class AlexNet(Network):
     """AlexNet (Krizhevsky et al., 2012), its first convolution at every pixel and halved after."""
 
@@ -122,6 +138,59 @@ def load_vgg(store: WeightStore, device: torch.device, dtype: torch.dtype = torc
     return _loaded(Vgg16(), store.path("stlpips-vgg.pth"), device, dtype)
 
 
+FEATURES = ("auto", "packaged", "vgg16")
+_TORCHVISION = "vgg16.pth"  # in weights.toml
+
+
+def check_features(which: str, distance: str) -> None:
+    """Refuse features that can't be had, or can't be compared so.
+
+    Raises:
+        UsageError: no such, no such file, or torchvision's for another distance than "conv".
+    """
+    if which not in FEATURES and not Path(which).is_file():
+        known = ", ".join(FEATURES)
+        raise UsageError(f"--perceptual {which}: no such file, and no such name; write a file's, or {known}")
+    if which not in ("auto", "packaged") and distance != "conv":
+        raise UsageError(
+            f"--perceptual {which}: has no linear heads for the default distance; it goes with --preset paper"
+        )
+
+
+def load_features(
+    which: str, distance: str, store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32
+) -> tuple[Vgg16, str]:
+    """VGG-16, and whose it is: "packaged", torchvision's "vgg16" or a file of it, or, "auto", what suits `distance`.
+
+    The paper's distance takes torchvision's where it was fetched; ST-LPIPS has heads for the packaged one alone.
+
+    Raises:
+        UsageError: see `check_features`.
+        WeightsError: the file can't be had or is not what it should be.
+    """
+    check_features(which, distance)
+    if which == "auto":
+        fetched = distance == "conv" and store.verify(_TORCHVISION) is None
+        which = "vgg16" if fetched else "packaged"
+    if which == "packaged":
+        return load_vgg(store, device, dtype), "ST-LPIPS's VGG-16, anti-aliased (packaged)"
+    path = store.path(_TORCHVISION) if which == "vgg16" else Path(which)
+    return _torchvision(path, device, dtype), f"torchvision's VGG-16 ({path})"
+
+
+def _torchvision(path: Path, device: torch.device, dtype: torch.dtype) -> PlainVgg16:
+    """The network with the convolutions of torchvision's file, whose others classify."""
+    network = PlainVgg16()
+    try:
+        raw = torch.load(path, map_location="cpu", weights_only=True)
+        names = sorted({int(name.split(".")[1]) for name in raw if name.startswith("features.")})
+        for conv, place in zip(network.convs, names, strict=True):
+            conv.load_state_dict({key: raw[f"features.{place}.{key}"] for key in ("weight", "bias")})
+    except _UNREADABLE as error:
+        raise WeightsError(f"{path}: not torchvision's VGG-16 ({str(error)[:100]})") from error
+    return channels_last(network.requires_grad_(False).eval(), device, dtype)
+
+
 def load_alex(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> AlexNet:
     """AlexNet with its weights, frozen.
 
@@ -142,7 +211,7 @@ def _loaded(network: N, path: Path, device: torch.device, dtype: torch.dtype) ->
         state |= {f"heads.{i}": raw[f"lin{i}.model.1.weight"] for i in range(len(network.heads))}
         state |= {"shift": raw["scaling_layer.shift"], "scale": raw["scaling_layer.scale"]}
         network.load_state_dict(state)
-    except (RuntimeError, KeyError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise WeightsError(f"{path}: not the ST-LPIPS file that was expected; delete it to fetch it anew") from error
     return channels_last(network.requires_grad_(False).eval(), device, dtype)
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import expression, landmarks, mapper, mesh, motion, plugins
+from . import expression, generators, landmarks, mapper, mesh, motion
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .compose import ComposeOptions, Composer, Drawn, Turn
@@ -25,11 +25,10 @@ from .devices import choose_device, quick_dtype
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles, to_68
 from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
-from .generators import Generator
 from .geometry import apply, inverse, scale_of
 from .images import is_image, read_image, to_tensor
 from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
-from .perceptual import load_vgg
+from .perceptual import load_features
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
@@ -44,7 +43,9 @@ POSES = ("own", "driver")
 class Options:
     """Everything that changes the result."""
 
-    generator: str = "mobile"
+    generator: str = "mobile"  # or a file
+    noise: str = "const"  # of a StyleGAN; or "none", "random"
+    perceptual: str = "auto"  # whose features the paper's recipe compares: "packaged", "vgg16", a file
     detector: str = "auto"
     device: str = "auto"
     align: AlignOptions = field(default_factory=AlignOptions)
@@ -159,12 +160,15 @@ class Run:
             self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
         quick = torch.float32 if options.target.distance == "conv" else quick_dtype(self.device)
-        self.generator: Generator = plugins.module("generators", options.generator).create(store, self.device, quick)
+        self.generator = generators.load(options.generator, store, self.device, quick, options.noise)
+        hooks.note(generators.describe(self.generator))
         self.whitening = Whitening(self.generator)
         self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
         self.mapper = self._mapper()
         self.size = self._checked_size()
-        self.vgg = load_vgg(store, self.device, self._vgg_dtype())
+        distance = options.colours.distance if self.mapper else options.target.distance
+        self.vgg, features = load_features(options.perceptual, distance, store, self.device, self._vgg_dtype())
+        hooks.note(f"features: {features}")
         task = store.path("face_landmarker.task")
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
         self.triangles = read_triangles(task)

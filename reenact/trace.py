@@ -50,7 +50,7 @@ class Trace:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()) and not overwrite:
                 raise UsageError(f"{folder}: there is something in it; -y writes there all the same")
-            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png"))
+            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "notes.txt"))
             self._write_losses([("picture", "step", "loss")], "w")
         except OSError as error:
             raise UsageError(f"{folder}: can't be the trace's folder ({error.strerror}); name another") from error
@@ -69,6 +69,11 @@ class Trace:
         if stage == _LAST:
             shown = {**self._once, **self._frames.pop(index)}
             contact_sheet({s: shown[s] for s in _SHEET if s in shown}).save(self.folder / f"sheet-{index:06d}.png")
+
+    def note(self, line: str) -> None:
+        """Keep a line on what was chosen: the detector, the generator, the features."""
+        with (self.folder / "notes.txt").open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
 
     def losses(self, name: str, losses: tuple[float, ...]) -> None:
         """Keep the losses of one inversion, "target" or "driver INDEX": all as numbers, some as a curve."""

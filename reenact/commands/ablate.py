@@ -63,7 +63,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     pictures = {"target": args.target, "driver": args.driver} if args.driver else {"target": args.target}
     common: dict[str, Any] = {
         "settings": settings,
-        "store": weights.WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download),
+        "store": weights.WeightStore(
+            weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
+        ),
         "hooks": Hooks(progress=console.progress),
     }
     if args.experiment == "layers":

@@ -87,7 +87,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     folder = args.out or args.manifest.parent / "benchmark"
     outcomes = run_benchmark(
         pairs, folder, settings,
-        store=weights.WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download),
+        store=weights.WeightStore(
+            weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
+        ),
         hooks=Hooks(progress=console.progress, note=console.say, warn=console.warn),
     )  # fmt: skip
     console.close()

@@ -58,7 +58,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     _check_outputs(args)
     evaluation = evaluate(
         args.output, args.driver, args.target, args.truth, args.matte, metrics=args.metrics, device=args.device,
-        store=weights.WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download),
+        store=weights.WeightStore(
+            weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
+        ),
         on_progress=console.progress,
     )  # fmt: skip
     if args.json:

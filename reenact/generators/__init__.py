@@ -4,14 +4,21 @@ Each module has
 
     create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> Generator
 
-`dtype` is what it computes in; latents and pictures are float32 whatever it is.
+`dtype` is what it computes in; latents and pictures are float32 whatever it is. Those that run networks of a user's own
+have build(checkpoint: Checkpoint, device, dtype) -> Generator too, and are called as `Checkpoint.kind` says.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, cast
 
+import torch
 from torch import Tensor
+
+from .. import checkpoints, formats, plugins
+from ..errors import UsageError
+from ..weights import WeightStore
 
 
 class Generator(Protocol):
@@ -21,6 +28,9 @@ class Generator(Protocol):
     num_layers: int  # L, the slots of W+
     live_layers: tuple[int, ...]  # the slots that change the picture
     sizes: tuple[int, ...]  # the picture sizes it can make, ascending; the last is its own
+    exits: tuple[int, ...]  # those of them that cost less than the whole picture
+    noises: tuple[str, ...]  # what `noise` may be
+    noise: str  # "const": the same each time; "none"; "random"
     mean_latent: Tensor  # float32 [L,512]: mean of W in every slot
     covariance: Tensor  # float32 [512,512]: covariance of W
     expression_layers: tuple[int, ...]  # what a fusion of expressions may move
@@ -37,3 +47,65 @@ class Generator(Protocol):
     def layers_at(self, resolution: int) -> tuple[int, ...]:
         """The slots whose convolutions work at `resolution`."""
         ...
+
+
+def load(
+    name: str,
+    store: WeightStore,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    noise: str = "const",
+) -> Generator:
+    """A generator by its name, or the one in a file: see `formats.read` for which files.
+
+    Raises:
+        UsageError: there is none of that name, or none with that noise.
+        WeightsError: its file can't be had or read.
+    """
+    if check_name(name) is None:
+        generator: Generator = plugins.module("generators", name).create(store, device, dtype)
+    else:
+        checkpoint = formats.read(Path(name))
+        generator = plugins.module("generators", checkpoint.kind).build(checkpoint, device, dtype)
+    if noise not in generator.noises:
+        known = ", ".join(generator.noises)
+        raise UsageError(f"--noise {noise}: {generator.name} has no such; choose from {known}")
+    generator.noise = noise
+    return generator
+
+
+def check_name(name: str) -> Path | None:
+    """The file that is meant, or None where it is a generator's name.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    known = plugins.names("generators")
+    if name in known:
+        return None
+    if not Path(name).is_file():
+        raise UsageError(f"--generator {name}: no such file, and no such name; write a file's, or {', '.join(known)}")
+    return Path(name)
+
+
+def describe(generator: Generator) -> str:
+    """What draws, in a line: its name, its sizes, and which of them are had early."""
+    early = ", ".join(map(str, generator.exits)) or "none"
+    return f"generator: {generator.name}, {generator.sizes[-1]} pixels, early exits: {early}"
+
+
+class _Measured(Protocol):
+    def measured(self) -> checkpoints.Checkpoint: ...
+
+
+def convert(source: Path, out: Path) -> checkpoints.Checkpoint:
+    """Write a user's generator as safetensors, with what loading would have to measure; returns what was written.
+
+    Raises:
+        WeightsError: it can't be read or written.
+    """
+    checkpoint = checkpoints.with_hash(formats.read(source), source)
+    generator = plugins.module("generators", checkpoint.kind).build(checkpoint, torch.device("cpu"))
+    whole = cast(_Measured, generator).measured()
+    checkpoints.save(whole, out)
+    return whole

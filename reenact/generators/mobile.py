@@ -300,6 +300,9 @@ class MobileGenerator:
     num_layers = SLOTS
     live_layers = live_slots()
     sizes: tuple[int, ...] = (*EXITS, NATIVE_SIZE)
+    exits: tuple[int, ...] = EXITS
+    noises: tuple[str, ...] = ("const",)  # it ships as a constant, times its strength
+    noise = "const"
     # 8x8 to 64x64: mouth and cheeks at the low end, lids and brows at 32x32 and above.
     expression_layers: tuple[int, ...] = (1, 2, 4, 5, 7, 8, 10, 11)
     # The paper's 4 and 5, counted from 1 on StyleGAN, are the second convolution at 8x8 and the first at 16x16.

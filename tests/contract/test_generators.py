@@ -1,12 +1,20 @@
-"""The same questions to every generator."""
+"""The same questions to every generator.
 
+Those whose files are not to be had here run small networks of random numbers, in files of the same layout.
+"""
+
+import hashlib
+from functools import partial
 from itertools import pairwise
 
 import pytest
+import stylegans
 import torch
 import torch.nn.functional as F
 
-from reenact import plugins
+from reenact import generators, plugins
+from reenact.errors import UsageError
+from reenact.weights import WeightStore
 
 pytestmark = pytest.mark.pretrained
 
@@ -18,9 +26,27 @@ def name(request):
     return request.param
 
 
+def store_with(folder, file, data):
+    """A cache in which a generator's own file is another one."""
+    (folder / file).write_bytes(data)
+    about = f'bytes = {len(data)}\nsha256 = "{hashlib.sha256(data).hexdigest()}"\nlicence = ""\norigin = ""\nnote = ""'
+    (folder / "weights.toml").write_text(f'[weights."{file}"]\n{about}\nsources = []\n')
+    return WeightStore(folder, registry=folder / "weights.toml")
+
+
 @pytest.fixture(scope="module")
-def generator(name, store):
-    return plugins.module("generators", name).create(store, CPU)
+def create(name, store, tmp_path_factory):
+    """dtype -> the generator."""
+    module = plugins.module("generators", name)
+    if name.startswith("stylegan"):
+        data = stylegans.tf_pickle(stylegans.random_checkpoint(name, 256, 16, mapping_layers=4))
+        store = store_with(tmp_path_factory.mktemp(name), module.WEIGHTS, data)
+    return partial(module.create, store, CPU)
+
+
+@pytest.fixture(scope="module")
+def generator(create):
+    return create()
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +89,16 @@ def test_slots_are_of_its_own(generator):
     for preset in (generator.expression_layers, generator.paper_layers):
         assert preset
         assert set(preset) <= set(generator.live_layers)
+
+
+def test_exits_are_sizes_below_its_own(generator):
+    assert set(generator.exits) <= set(generator.sizes[:-1])
+
+
+def test_presets_are_those_of_their_resolutions(generator):
+    by_resolution = {r: generator.layers_at(r) for r in (4, 8, 16, 32, 64)}
+    assert generator.expression_layers == tuple(s for r in (8, 16, 32, 64) for s in by_resolution[r])
+    assert generator.paper_layers == (by_resolution[8][1], by_resolution[16][0])  # StyleGAN's 4 and 5, from 1
 
 
 def test_layers_of_each_resolution_follow_those_of_the_last(generator):
@@ -127,8 +163,8 @@ def test_early_exits_look_like_the_whole_picture(generator, sampled):
         assert psnr.min() >= 20, f"{size}: {psnr.tolist()} dB"
 
 
-def test_half_the_bits_draw_nearly_the_same_and_floats_go_in_and_out(generator, name, store):
-    quick = plugins.module("generators", name).create(store, CPU, torch.bfloat16)
+def test_half_the_bits_draw_nearly_the_same_and_floats_go_in_and_out(generator, create):
+    quick = create(torch.bfloat16)
     w = torch.lerp(generator.mean_latent, samples(generator, 1), 0.7)
     assert quick.mean_latent.dtype == quick.covariance.dtype == samples(quick, 1).dtype == torch.float32
     for size in generator.sizes:
@@ -138,8 +174,8 @@ def test_half_the_bits_draw_nearly_the_same_and_floats_go_in_and_out(generator, 
         assert psnr >= 36, f"{size}: {psnr} dB"
 
 
-def test_half_the_bits_pass_a_gradient_of_whole_floats(name, store):
-    quick = plugins.module("generators", name).create(store, CPU, torch.bfloat16)
+def test_half_the_bits_pass_a_gradient_of_whole_floats(create):
+    quick = create(torch.bfloat16)
     w = samples(quick, 1).requires_grad_()
     (gradient,) = torch.autograd.grad(quick.synthesize(w, quick.sizes[0]).square().mean(), w)
     assert gradient.dtype == torch.float32
@@ -161,21 +197,48 @@ def test_dead_slots_change_nothing(generator, sampled):
 
 def test_every_live_slot_changes_something(generator):
     w, other = samples(generator, 2)
-    moved = w.repeat(len(generator.live_layers), 1, 1)
-    for row, slot in zip(moved, generator.live_layers, strict=True):
-        row[slot] = other[slot]
-    change = (draw(generator, moved) - draw(generator, w[None])).abs().mean((1, 2, 3))
-    assert change.min() > 1e-4, dict(zip(generator.live_layers, change.tolist(), strict=True))
+    whole = draw(generator, w[None], generator.sizes[-1])
+    for slot in generator.live_layers:
+        moved = w.clone()
+        moved[slot] = other[slot]
+        assert (draw(generator, moved[None], generator.sizes[-1]) - whole).abs().mean() > 1e-4, slot
 
 
-def test_a_gradient_reaches_the_live_slots_alone(generator):
+@pytest.mark.parametrize("which", [0, -1], ids=["smallest", "own"])
+def test_a_gradient_reaches_the_live_slots_alone(generator, which):
+    size = generator.sizes[which]
     w = samples(generator, 1).requires_grad_()
-    (gradient,) = torch.autograd.grad(generator.synthesize(w, generator.sizes[0]).square().mean(), w)
+    (gradient,) = torch.autograd.grad(generator.synthesize(w, size).square().mean(), w)
     assert gradient.isfinite().all()
-    strength = gradient[0].abs().amax(1)
-    assert strength.nonzero().flatten().tolist() == sorted(generator.live_layers)
+    reached = gradient[0].abs().amax(1).nonzero().flatten().tolist()
+    assert set(generator.expression_layers) <= set(reached) <= set(generator.live_layers)
+    if which == -1:
+        assert reached == sorted(generator.live_layers)
 
 
 def test_weights_are_frozen(generator):
     picture = generator.synthesize(samples(generator, 1), generator.sizes[0])
     assert not picture.requires_grad
+
+
+# --- Noise --------------------------------------------------------------------------------------
+
+
+def test_noise_is_constant_unless_asked_for(create):
+    generator = create()
+    assert generator.noise == "const"
+    assert "const" in generator.noises
+    w = samples(generator, 1)
+    pictures = {"const": draw(generator, w)}
+    for noise in generator.noises[1:]:
+        generator.noise = noise
+        pictures[noise] = draw(generator, w)
+        change = (pictures[noise] - pictures["const"]).abs().mean()
+        assert 0 < change < 0.3
+        assert torch.equal(draw(generator, w), pictures[noise]) is (noise != "random")
+
+
+def test_another_noise_is_refused(name, store, monkeypatch, generator):
+    monkeypatch.setattr(plugins.module("generators", name), "create", lambda *_: generator)
+    with pytest.raises(UsageError, match=f"--noise loud: {name} has no such; choose from const"):
+        generators.load(name, store, CPU, noise="loud")

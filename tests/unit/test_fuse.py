@@ -62,6 +62,52 @@ def test_slots_that_all_change_nothing_are_refused_with_the_live_ones(text):
         parse_layers(text, TOY)
 
 
+# Where each generator's convolutions are, as its own file says: by resolution, from 4x4.
+PLACES = {
+    "stylegan1": [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)],
+    "stylegan2": [(0,), (1, 2), (3, 4), (5, 6), (7, 8)],
+    "mobile": [(0,), (1, 2), (4, 5), (7, 8), (10, 11)],
+}
+
+
+def generator(name):
+    by_side = {4 << n: slots for n, slots in enumerate(PLACES[name])}
+    live = tuple(slot for slots in PLACES[name] for slot in slots)
+    return SimpleNamespace(
+        name=name, num_layers=12, live_layers=live, paper_layers=(), expression_layers=(), sizes=(64,),
+        layers_at=by_side.__getitem__,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "one", "two", "mobile"),
+    [
+        ("8x8", (2, 3), (1, 2), (1, 2)),
+        ("8x8,32x32", (2, 3, 6, 7), (1, 2, 5, 6), (1, 2, 7, 8)),
+        ("p4,p5", (3, 4), (2, 3), (2, 4)),
+        ("p1", (0,), (0,), (0,)),
+        ("p2,p3", (1, 2), (0, 1), (0, 1)),
+        ("p10", (9,), (8,), (11,)),
+        ("p3, 16x16,0", (0, 2, 4, 5), (0, 1, 3, 4), (0, 1, 4, 5)),
+    ],
+)
+def test_resolutions_and_the_papers_numbers(text, one, two, mobile):
+    for name, slots in {"stylegan1": one, "stylegan2": two, "mobile": mobile}.items():
+        assert parse_layers(text, generator(name)) == slots
+
+
+@pytest.mark.parametrize("text", ["128x128", "5x5", "p11", "p99", "0x0"])
+def test_resolutions_and_numbers_that_are_not_there(text):
+    with pytest.raises(UsageError, match="is no slot of stylegan1; it has 0 to 11"):
+        parse_layers(text, generator("stylegan1"))
+
+
+@pytest.mark.parametrize("text", ["8x16", "8x", "p", "p0", "p-1", "4p"])
+def test_what_is_no_resolution_and_no_number(text):
+    with pytest.raises(UsageError, match="write 2,4,7-9 or 8x8,16x16 or p4,p5 or one of: paper, expression"):
+        parse_layers(text, generator("stylegan1"))
+
+
 # --- Splicing -----------------------------------------------------------------------------------
 
 

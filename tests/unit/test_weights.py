@@ -551,13 +551,30 @@ def test_shipped_files_are_found_in_the_wheel_first_then_in_the_checkout(
 
 
 def test_the_packaged_registry_says_everything_of_every_file() -> None:
-    assert len(entries()) == len({weight.name for weight in entries()}) == 10
+    assert len(entries()) == len({weight.name for weight in entries()}) == 19
     for weight in entries():
         assert weight.sources
         assert weight.licence
         assert weight.note
         assert weight.origin.startswith("https://")
-        assert len(bytes.fromhex(weight.sha256)) == 32
+        for sha256 in (weight.sha256, weight.recorded):
+            assert sha256 is None or len(bytes.fromhex(sha256)) == 32
+
+
+def test_what_is_needed_is_known_for_certain() -> None:
+    for weight in entries():
+        if not weight.optional:
+            assert weight.bytes
+            assert weight.sha256
+            assert not weight.terms
+
+
+def test_every_stylegan_wants_its_licence_accepted() -> None:
+    for weight in entries():
+        if weight.name.startswith("stylegan"):
+            assert weight.optional
+            assert "non-commercial" in weight.licence
+            assert weight.terms.startswith("https://")
 
 
 def test_licences_name_every_file_and_what_forbids_commercial_use() -> None:
@@ -569,7 +586,7 @@ def test_licences_name_every_file_and_what_forbids_commercial_use() -> None:
 
 
 @pytest.mark.pretrained
-@pytest.mark.parametrize("name", [weight.name for weight in entries()])
+@pytest.mark.parametrize("name", [weight.name for weight in entries() if not weight.optional])
 def test_the_packaged_registry_can_be_fetched(store: WeightStore, name: str) -> None:
     assert store.path(name).stat().st_size == store.weight(name).bytes
     assert store.verify(name) is None
