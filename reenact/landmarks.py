@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from . import plugins
+from .cuts import CutFinder
 from .detectors import Detector
 from .errors import NoFaceError, UsageError
+from .follow import Choice, Followed, follow
 from .smooth import segments
 from .types import FaceTrack, Floats, Landmarks, Rgb
 from .weights import WeightStore
@@ -57,11 +57,11 @@ class WithExpressions:
         """`detector` gives the points and the score, `reader` the rest."""
         self._detector, self._reader = detector, reader
 
-    def track(self, frames: Iterable[Rgb]) -> Iterator[list[Landmarks]]:
+    def track(self, frames: Iterable[Rgb], known: Sequence[Landmarks] = ()) -> Iterator[list[Landmarks]]:
         """See `detectors.Detector.track`."""
         seen, again = _twice(frames)
-        for faces, known in zip(self._detector.track(seen), self._reader.track(again), strict=True):
-            told = ((face, _same_face(face, known)) for face in faces)
+        for faces, others in zip(self._detector.track(seen, known), self._reader.track(again, known), strict=True):
+            told = ((face, _same_face(face, others)) for face in faces)
             yield [replace(k, points=face.points, score=face.score) for face, k in told if k]
 
 
@@ -99,114 +99,167 @@ def _distance(a: Landmarks, b: Landmarks) -> float:
 # ---- One picture -------------------------------------------------------------------------------------------------
 
 
-def find_face(rgb: Rgb, detector: Detector, where: str) -> Landmarks:
-    """The largest face of an RGB uint8 [H,W,3] picture.
+def find_face(rgb: Rgb, detector: Detector, where: str, choice: Choice | None = None) -> Landmarks:
+    """One face of an RGB uint8 [H,W,3] picture.
 
     Args:
         where: what the picture is called in the error, usually its file.
+        choice: which; None: the largest.
 
     Raises:
         NoFaceError: there is none.
+        UsageError: there are not so many.
     """
     faces = next(iter(detector.track([rgb])))
     if not faces:
         raise NoFaceError(f"no face found in {where}; it needs one that is seen from the front or half aside")
-    return faces[0]
+    face = (choice or Choice()).pick(faces)
+    if face is None:
+        raise UsageError(f"there is no face {choice} in {where}; it shows {_numbered(len(faces))}")
+    return face
+
+
+def _numbered(count: int) -> str:
+    return "one, number 0" if count == 1 else f"{count}, from the left 0 to {count - 1}"
 
 
 # ---- A clip ------------------------------------------------------------------------------------------------------
+
+STRETCH = 250
+"""Frames that a detector follows faces through; then it is asked anew, and told of the faces it had found."""
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold:
+    """What is handed on from one stretch of a clip to the next."""
+
+    known: tuple[Landmarks, ...] = ()  # the faces of the last frame
+    followed: Followed = field(default_factory=Followed)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A clip's next frames: at most `STRETCH`, and of one scene."""
+
+    track: FaceTrack
+    cut: bool  # whether a scene begins with it
+    end: Threshold
+    most: int  # faces in one picture
 
 
 def track_face(
     frames: Iterable[Rgb],
     detector: Detector,
-    near: tuple[float, float] | None = None,
+    choice: Choice | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> FaceTrack:
     """Follow one face through a clip. Of the frames nothing is kept.
 
-    It is the largest face of the first frame that has one, then the one most like it in place and size; after a
-    scene cut, or when it has been gone for long, again the largest.
+    It is the one chosen in the first frame that has it, then the one most like it in place, size and look; a scene cut
+    begins anew.
 
     Args:
         frames: RGB uint8 [H,W,3].
-        near: start with the face nearest to this x,y in pixels instead of the largest.
+        choice: which face; None: the largest.
         on_progress: called with the number of frames done.
     """
-    cuts, finder = list[bool](), CutFinder()
-
-    def watched() -> Iterator[Rgb]:
-        for rgb in frames:
-            cuts.append(finder.is_cut(rgb))
-            yield rgb
-
-    follower, chosen = _Follower(near), list[Landmarks | None]()
-    for index, faces in enumerate(detector.track(watched())):
-        chosen.append(follower.choose(faces, cuts[index]))
-        if on_progress:
-            on_progress(index + 1)
-    return _track(chosen, tuple(i for i, cut in enumerate(cuts) if cut))
+    return joined(list(stretches(frames, detector, choice or Choice(), on_progress=on_progress)))
 
 
-def _track(chosen: list[Landmarks | None], cuts: tuple[int, ...]) -> FaceTrack:
-    def rows(values: list[Floats | float | None], shape: tuple[int, ...]) -> Floats:
-        table = np.full((len(values), *shape), np.nan, np.float32)
-        for i, value in enumerate(values):
-            if value is not None:
-                table[i] = value
-        return table
+def stretches(
+    frames: Iterable[Rgb],
+    detector: Detector,
+    choice: Choice,
+    before: Threshold | None = None,
+    lately: Iterable[Rgb] = (),
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[Stretch]:
+    """What `track_face` does, piece by piece, so that it can be gone on with later; `joined` makes the track.
 
-    shapes, poses = [f.blendshapes if f else None for f in chosen], [f.pose if f else None for f in chosen]
-    meshes = [f.mesh if f else None for f in chosen]
-    insides = [f.inside if f else None for f in chosen]
+    Args:
+        frames: RGB uint8 [H,W,3].
+        detector: finds faces.
+        choice: which face.
+        before: where an earlier call left off, after the last stretch whole.
+        lately: then, the frames just before, as many as `CutFinder.MEMORY` + 1.
+        on_progress: called with the number of frames done.
+    """
+    finder, source, done = CutFinder(), iter(frames), 0
+    for rgb in lately:
+        finder.is_cut(rgb)
+    threshold = before or Threshold()
+    ahead = next(source, None)
+    cut = ahead is not None and finder.is_cut(ahead)
+    while ahead is not None:
+        began_with_cut, chosen, most = cut, list[Landmarks | None](), 0
+        # Where a scene begins nothing is known.
+        known, followed = ((), Followed()) if cut else (threshold.known, threshold.followed)
+        held = [ahead]
+
+        def scene(held: list[Rgb] = held) -> Iterator[Rgb]:
+            nonlocal ahead, cut
+            for _ in range(STRETCH):
+                yield held[0]
+                ahead = next(source, None)
+                cut = ahead is not None and finder.is_cut(ahead)
+                if ahead is None or cut:
+                    return
+                held[0] = ahead
+
+        for faces in detector.track(scene(), known):
+            followed, face = follow(followed, held[0], faces, choice)
+            chosen.append(face and replace(face, dense=None))
+            known, most, done = tuple(faces), max(most, len(faces)), done + 1
+            if on_progress:
+                on_progress(done)
+        threshold = Threshold(known, followed)
+        yield Stretch(_track(chosen), began_with_cut, threshold, most)
+
+
+def joined(parts: Sequence[Stretch]) -> FaceTrack:
+    """The whole track."""
+    tracks = [part.track for part in parts] or [_track([])]
+    starts = np.cumsum([0, *map(len, tracks)]).tolist()
+
+    def column(name: str) -> Floats | None:
+        there = [getattr(track, name) for track in tracks]
+        shape = next((rows.shape[1:] for rows in there if rows is not None), None)
+        if shape is None:
+            return None
+        blank = [np.full((len(track), *shape), np.nan, np.float32) for track in tracks]
+        return np.concatenate([b if rows is None else rows for rows, b in zip(there, blank, strict=True)])
+
     return FaceTrack(
-        points=rows([f.points if f else None for f in chosen], (68, 2)),
-        score=rows([f.score if f else None for f in chosen], ()),
-        found=np.array([f is not None for f in chosen], np.bool_),
-        cuts=cuts,
-        blendshapes=rows([*shapes], (51,)) if any(s is not None for s in shapes) else None,
-        pose=rows([*poses], (3,)) if any(p is not None for p in poses) else None,
-        mesh=rows([*meshes], (478, 3)) if any(m is not None for m in meshes) else None,
-        inside=rows([*insides], ()) if any(i is not None for i in insides) else None,
+        points=np.concatenate([track.points for track in tracks]),
+        score=np.concatenate([track.score for track in tracks]),
+        found=np.concatenate([track.found for track in tracks]),
+        cuts=tuple(start for start, part in zip(starts, parts, strict=False) if part.cut),
+        **{name: column(name) for name in OPTIONAL},
     )
 
 
-class _Follower:
-    """Picks the same face again and again."""
-
-    FORGET = 25  # frames without the face after which any will do
-    REACH = 1.0  # how unlike the face may be from one frame to the next (see `_unlikeness`) ...
-    WIDEN = 0.05  # ... and how much more for each frame without it
-
-    def __init__(self, near: tuple[float, float] | None) -> None:
-        self._near, self._gap = near, 0
-        self._last: Landmarks | None = None
-
-    def choose(self, faces: list[Landmarks], cut: bool) -> Landmarks | None:
-        if cut or self._gap > self.FORGET:
-            self._last = None
-        face = self._again(faces, self._last) if self._last else self._first(faces)
-        self._gap = 0 if face else self._gap + 1
-        self._last = face or self._last
-        return face
-
-    def _first(self, faces: list[Landmarks]) -> Landmarks | None:
-        if not faces or self._near is None:
-            return faces[0] if faces else None
-        near, self._near = np.array(self._near), None  # meant for the beginning only
-        return min(faces, key=lambda f: float(np.hypot(*(f.points.mean(0) - near))))
-
-    def _again(self, faces: list[Landmarks], last: Landmarks) -> Landmarks | None:
-        best = min(faces, key=lambda f: _unlikeness(f, last), default=None)
-        reach = self.REACH + self.WIDEN * self._gap
-        return best if best and _unlikeness(best, last) < reach else None
+OPTIONAL: dict[str, tuple[int, ...]] = {"blendshapes": (51,), "pose": (3,), "mesh": (478, 3), "inside": ()}
+"""What of a face not every detector knows, and the shape of one."""
 
 
-def _unlikeness(a: Landmarks, b: Landmarks) -> float:
-    """Distance of two faces in units of their size, plus the difference of their sizes in octaves."""
-    size_a, size_b = (max(float(np.ptp(f.points, axis=0).max()), 1e-3) for f in (a, b))
-    distance = float(np.hypot(*(a.points.mean(0) - b.points.mean(0))))
-    return distance / math.sqrt(size_a * size_b) + abs(math.log2(size_a / size_b))
+def _track(chosen: Sequence[Landmarks | None]) -> FaceTrack:
+    """A scene's faces, or a part of it, as a track."""
+
+    def rows(name: str, shape: tuple[int, ...]) -> Floats:
+        table = np.full((len(chosen), *shape), np.nan, np.float32)
+        for i, face in enumerate(chosen):
+            if face and getattr(face, name) is not None:
+                table[i] = getattr(face, name)
+        return table
+
+    known = {name for face in chosen if face for name in OPTIONAL if getattr(face, name) is not None}
+    return FaceTrack(
+        points=rows("points", (68, 2)),
+        score=rows("score", ()),
+        found=np.array([face is not None for face in chosen], np.bool_),
+        cuts=(),
+        **{name: rows(name, shape) for name, shape in OPTIONAL.items() if name in known},
+    )
 
 
 def require_face(track: FaceTrack, where: str) -> None:
@@ -227,8 +280,8 @@ def fill_missing(track: FaceTrack) -> Floats:
 def fill_gaps(values: NDArray[_Real], track: FaceTrack) -> NDArray[_Real]:
     """A copy of [T,...] values with the rows filled in where `track` has no face.
 
-    Linear between the faces of a scene, held before the first and after the last; a scene without any takes the
-    row nearest in time.
+    Within a scene the last face is held, and leads over to the next within the last `BRIDGE` frames before it; it is
+    held before the first and after the last. A scene without any takes the row nearest in time.
 
     Raises:
         NoFaceError: there is no face in the whole track.
@@ -252,76 +305,24 @@ def _interpolated(times: NDArray[np.integer], known: NDArray[np.integer], rows: 
     """Rows at `times`, given those at the times `known` (ascending)."""
     after = np.searchsorted(known, times).clip(0, len(known) - 1)
     before = np.where(known[after] == times, after, after - 1).clip(0)
-    span = np.maximum(known[after] - known[before], 1)
-    share = ((times - known[before]) / span).clip(0, 1).reshape(-1, *[1] * (rows.ndim - 1))
+    span = (known[after] - known[before]).clip(1, BRIDGE)
+    share = (1 - (known[after] - times) / span).clip(0, 1).reshape(-1, *[1] * (rows.ndim - 1))
     between: NDArray[_Real] = (rows[before] * (1 - share) + rows[after] * share).astype(rows.dtype)
     return between
 
 
-# ---- Scene cuts --------------------------------------------------------------------------------------------------
+BRIDGE = 12
+"""Frames, about half a second, in which a face that was gone comes back."""
 
 
-class CutFinder:
-    """Says of each frame whether a new scene begins with it, from the frames so far (so it works live).
-
-    Two frames differ by 1 - correlation of small grey thumbnails, at the best of all shifts up to a fifth of the
-    width, plus the Hellinger distance of their histograms of chromaticity. So neither quick movement nor a change
-    of light counts for much: in clips of faces frames in succession differ by 0.1 at most, in a fast head turn or
-    a flash by 0.25, and across cuts by 0.3 (greyscale) or 0.7 (colour) and more.
-    """
-
-    LEAST = 0.3  # no cut below
-    TIMES_USUAL = 4.0  # nor below so many times what has been usual lately, as in shaky or cluttered clips
-    FEW, MEMORY = 5, 25  # frames that say what is usual: at least, at most
-
-    def __init__(self) -> None:
-        """A finder has seen nothing; use one per clip."""
-        self._before: tuple[Floats, Floats] | None = None
-        self._usual: deque[float] = deque(maxlen=self.MEMORY)
-
-    def is_cut(self, rgb: Rgb) -> bool:
-        """Whether a scene begins with this RGB uint8 [H,W,3] frame; the first frame is no cut."""
-        before, self._before = self._before, (_thumbnail(rgb), _chromaticities(rgb))
-        if before is None:
-            return False
-        change = _difference(before, self._before)
-        usual = float(np.median(self._usual)) if len(self._usual) >= self.FEW else 0.0
-        self._usual.append(change)
-        return change > max(self.LEAST, self.TIMES_USUAL * usual)
-
-
-_SIDE, _SHIFT = 32, 6  # of the thumbnail
-_NOISE = 5.0  # grey levels: what nearly flat thumbnails show has no meaning
-
-
-def _thumbnail(rgb: Rgb) -> Floats:
-    """Blurred and grey, [32,32]."""
-    small = cv2.cvtColor(cv2.resize(rgb, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.GaussianBlur(small.astype(np.float32), (0, 0), 1.0), np.float32)
-
-
-def _chromaticities(rgb: Rgb) -> Floats:
-    """Histogram [48,48], of sum 1, of the shares of red and green in the light; dark pixels count less."""
-    small = cv2.resize(rgb, (64, 64), interpolation=cv2.INTER_AREA).reshape(-1, 3).astype(np.float32) + 10
-    light = small.sum(1)
-    shares = small[:, :2] / light[:, None]
-    counts, _, _ = np.histogram2d(shares[:, 0], shares[:, 1], bins=48, range=[[0, 1], [0, 1]], weights=light)
-    blurred = cv2.GaussianBlur(counts.astype(np.float32), (0, 0), 1.0)  # a slight change crosses bins
-    return np.asarray(blurred / blurred.sum(), np.float32)
-
-
-def _difference(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float:
-    """0: the same, about 1: nothing in common; see `CutFinder`."""
-    # Both ways: a flat middle would fit anywhere.
-    alike = min(_best_correlation(a[0], b[0]), _best_correlation(b[0], a[0]))
-    return 1 - alike + math.sqrt(max(0.0, 1 - float(np.sqrt(a[1] * b[1]).sum())))
-
-
-def _best_correlation(a: Floats, b: Floats) -> float:
-    """Of the middle of thumbnail `a` with the places of `b` that are up to `_SHIFT` pixels off."""
-    middle = a[_SHIFT:-_SHIFT, _SHIFT:-_SHIFT]
-    places = np.lib.stride_tricks.sliding_window_view(b, middle.shape).reshape(-1, middle.size)
-    patch, places = middle.ravel() - middle.mean(), places - places.mean(1, keepdims=True)
-    noise = _NOISE**2 * patch.size
-    energies = ((patch**2).sum() + noise) * ((places**2).sum(1) + noise)
-    return float(((places @ patch + noise) / np.sqrt(energies)).max())
+def presence(track: FaceTrack) -> Floats:
+    """How much there is of the face [T]: 1 where it is, sinking to 0 within `BRIDGE` frames of its scene, and back."""
+    share = np.zeros(len(track), np.float32)
+    for part in segments(len(track), track.cuts):
+        known = np.flatnonzero(track.found[part])
+        if len(known):
+            times = np.arange(part.stop - part.start)
+            after = np.searchsorted(known, times).clip(0, len(known) - 1)
+            away = np.minimum(np.abs(known[after] - times), np.abs(times - known[(after - 1).clip(0)]))
+            share[part] = 0.5 + 0.5 * np.cos(np.pi * (away / BRIDGE).clip(0, 1))
+    return share

@@ -79,6 +79,7 @@ class Landmarks(_Printed):
     pose: Floats | None = None  # float32 [3]: yaw, pitch, roll in degrees
     mesh: Floats | None = None  # float32 [478,3]: `face_landmarker.facing`
     inside: float | None = None  # how light it is between the lips, see `expression.light_inside`
+    dense: Floats | None = None  # float32 [478,3] in pixels: what a detector that made it can go on from
 
     def __post_init__(self) -> None:
         _check("points", self.points, (68, 2), np.float32)
@@ -88,6 +89,8 @@ class Landmarks(_Printed):
             _check("pose", self.pose, (3,), np.float32)
         if self.mesh is not None:
             _check("mesh", self.mesh, (478, 3), np.float32)
+        if self.dense is not None:
+            _check("dense", self.dense, (478, 3), np.float32)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -49,7 +49,7 @@ class DlibDetector:
         self._dlib = dlib
         self._find, self._predict = dlib.get_frontal_face_detector(), dlib.shape_predictor(weights)
 
-    def track(self, frames: Iterable[Rgb]) -> Iterator[list[Landmarks]]:
+    def track(self, frames: Iterable[Rgb], known: Sequence[Landmarks] = ()) -> Iterator[list[Landmarks]]:
         """See `detectors.Detector.track`."""
         for rgb in frames:
             boxes = self._boxes(rgb)

@@ -14,7 +14,7 @@ import os
 import pickle
 import tempfile
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,7 +74,7 @@ class FaceAlignmentDetector:
         """`aligner` is a `face_alignment.FaceAlignment` for 2D landmarks."""
         self._aligner = aligner
 
-    def track(self, frames: Iterable[Rgb]) -> Iterator[list[Landmarks]]:
+    def track(self, frames: Iterable[Rgb], known: Sequence[Landmarks] = ()) -> Iterator[list[Landmarks]]:
         """See `detectors.Detector.track`."""
         for rgb in frames:
             boxes = self._boxes(rgb)

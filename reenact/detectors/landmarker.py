@@ -6,7 +6,7 @@ in the next, as mediapipe does it. The networks and their geometry: `face_landma
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -68,9 +68,9 @@ class LandmarkerDetector:
         """`nets` must be on `device`."""
         self._nets, self._device = nets, device
 
-    def track(self, frames: Iterable[Rgb]) -> Iterator[list[Landmarks]]:
+    def track(self, frames: Iterable[Rgb], known: Sequence[Landmarks] = ()) -> Iterator[list[Landmarks]]:
         """See `detectors.Detector.track`."""
-        faces, lost = _no_faces(), 0  # lost: pictures since the last face
+        faces, lost = _remembered(known), 0  # lost: pictures since the last face
         for index, rgb in enumerate(frames):
             with torch.inference_mode(), _one_thread():
                 faces = self._faces(rgb, faces, index, lost)
@@ -153,7 +153,8 @@ class LandmarkerDetector:
         meshes = facing(faces.points).numpy()
         scores = faces.presence.tolist()
         insides = [_inside(rgb, *each) for each in zip(points, roi_of_points(faces.points), strict=True)]
-        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, meshes, insides, strict=True)]
+        dense = faces.points.numpy()
+        return [Landmarks(*each) for each in zip(points, scores, shapes, poses, meshes, insides, dense, strict=True)]
 
     def _tensor(self, images: Rgb) -> Tensor:
         """[N,H,W,3] of 0..255 as [N,3,H,W] of 0..1."""
@@ -177,6 +178,14 @@ def _one_thread() -> Iterator[None]:
 
 def _no_faces() -> _Faces:
     return _Faces(torch.zeros(0, 478, 3), torch.zeros(0))
+
+
+def _remembered(faces: Sequence[Landmarks]) -> _Faces:
+    known = [(face.dense, face.score) for face in faces if face.dense is not None]
+    if not known:
+        return _no_faces()
+    points, scores = zip(*known, strict=True)
+    return _Faces(torch.from_numpy(np.stack(points)), torch.tensor(scores))
 
 
 # ---- Cutting -----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Following a face through clips whose truth is known: a detector that answers from a script, constructed pictures."""
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from reenact import landmarks
+from reenact.cuts import CutFinder
 from reenact.errors import NoFaceError, UsageError
+from reenact.follow import Choice
 from reenact.images import read_image
 from reenact.landmarks import (
-    CutFinder,
     WithExpressions,
     choose_detector,
     fill_gaps,
@@ -41,18 +42,21 @@ class Scripted:
     """A detector that says what it was told to, frame by frame."""
 
     def __init__(self, *script: list[Landmarks]) -> None:
-        self.script = script
+        self.answers = iter(script)
 
-    def track(self, frames: Iterable[np.ndarray]) -> Iterator[list[Landmarks]]:
-        for faces, _ in zip(self.script, frames, strict=True):
-            yield sorted(faces, key=lambda f: -np.ptp(f.points[:, 0]))
+        self.heard: list[list[float]] = []  # where the faces were of which it was told
+
+    def track(self, frames: Iterable[np.ndarray], known: Sequence[Landmarks] = ()) -> Iterator[list[Landmarks]]:
+        self.heard.append([float(face.points[:, 0].mean()) for face in known])
+        for _ in frames:
+            yield sorted(next(self.answers), key=lambda f: -np.ptp(f.points[:, 0]))
 
 
-def tracked(*script: list[Landmarks], near=None, cut_at: int | None = None) -> FaceTrack:
+def tracked(*script: list[Landmarks], choice=None, cut_at: int | None = None) -> FaceTrack:
     black, white = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
     white[:, 16:] = 255, 0, 0
     frames = [white if cut_at is not None and i >= cut_at else black for i in range(len(script))]
-    return track_face(iter(frames), Scripted(*script), near=near)
+    return track_face(iter(frames), Scripted(*script), choice)
 
 
 def middles(track: FaceTrack) -> list[float]:
@@ -141,7 +145,7 @@ def test_the_largest_of_the_first_frame_with_faces_is_followed_though_another_gr
 
 def test_the_face_nearest_to_a_point_is_followed_instead():
     script = [[face_at(100, size=100), face_at(300, size=50)]] * 3
-    assert middles(tracked(*script, near=(310, 90))) == [300, 300, 300]
+    assert middles(tracked(*script, choice=Choice(place=(310, 90)))) == [300, 300, 300]
 
 
 def test_another_face_does_not_stand_in_for_one_that_is_gone_for_a_moment():

@@ -1,0 +1,156 @@
+"""Which of several faces, and the same one again in the next picture, through crossings.
+
+Where a face is and how large tells it from the others, but for the moments when they meet: then also what it looks
+like does, a small picture of it, cut by eyes and mouth.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import UsageError
+from .types import Floats, Landmarks, Rgb
+
+SIDES = ("largest", "left", "right")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A rule that picks one of the faces of a picture; `parse_choice` reads it."""
+
+    side: str = "largest"  # one of `SIDES`; left and right are those of the image
+    number: int | None = None  # counted from the left, from 0
+    place: tuple[float, float] | None = None  # x,y in pixels: the face nearest to it
+
+    def __str__(self) -> str:
+        if self.place:
+            return f"{self.place[0]:g},{self.place[1]:g}"
+        return self.side if self.number is None else str(self.number)
+
+    def pick(self, faces: list[Landmarks]) -> Landmarks | None:
+        """The face meant, of a list that begins with the largest; None: it is not among them."""
+        if not faces:
+            return None
+        if self.place:
+            return min(faces, key=lambda face: float(np.hypot(*(face.points.mean(0) - self.place))))
+        in_order = sorted(faces, key=lambda face: float(face.points[:, 0].mean()))
+        if self.number is not None:
+            return in_order[self.number] if self.number < len(in_order) else None
+        return {"largest": faces[0], "left": in_order[0], "right": in_order[-1]}[self.side]
+
+
+def parse_choice(text: str, flag: str) -> Choice:
+    """Read "largest", "left", "right", "2" or "310,90".
+
+    Raises:
+        UsageError: it is none of them; `flag` is what the user wrote it for.
+    """
+    if text in SIDES:
+        return Choice(text)
+    if re.fullmatch(r"\d{1,3}", text):
+        return Choice(number=int(text))
+    if match := re.fullmatch(r"(\d{1,6}(?:\.\d*)?),(\d{1,6}(?:\.\d*)?)", text):
+        return Choice(place=(float(match[1]), float(match[2])))
+    raise UsageError(
+        f"{flag} {text}: choose largest, left, right, a number counted from the left from 0, or X,Y in pixels"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """What is known of the face that is followed in a scene."""
+
+    points: Floats | None = None  # [68,2] where it was last; None: it has not been seen yet
+    look: Floats | None = None  # [16,16,3], its mean of late
+    usual: float = 0.0  # how far from that mean it is of late
+    gap: int = 0  # frames since it was last there
+    rivals: bool = False  # whether another face has been seen beside it
+
+
+FORGET = 25  # frames without the face after which its place says nothing any more ...
+FORGO = 100  # ... and after which, where nobody in particular was asked for, the rule begins again
+REACH = 1.0  # how unlike in place and size the face may be from one frame to the next (see `_unlikeness`) ...
+WIDEN = 0.05  # ... and how much more for each frame without it
+STRANGE = 14.0  # how unlike in look, in grey levels: one face in a scene stays below 10, but for turns of the head
+TIMES_USUAL = 2.5  # which may make it so much unlike what it usually is
+LOOK_COUNTS = 20.0  # grey levels that count as much as a face's width between faces that are near enough
+
+
+def follow(known: Followed, rgb: Rgb, faces: list[Landmarks], choice: Choice) -> tuple[Followed, Landmarks | None]:
+    """Find the face again in the next picture [H,W,3] of a scene; `Followed()` before the first.
+
+    Returns:
+        What is known now, and the face, one of `faces` (the largest first); None: it is not there.
+    """
+    if known.points is None:
+        face = choice.pick(faces)
+    else:
+        face = _again(known, rgb, faces)
+        if face is None and known.gap >= FORGO and choice == Choice():
+            known, face = Followed(), choice.pick(faces)
+    rivals = known.rivals or len(faces) > 1
+    if face is None:
+        return Followed(known.points, known.look, known.usual, known.gap + 1, rivals), None
+    look = look_of(rgb, face)
+    if known.look is None:
+        return Followed(face.points, look, 0.0, 0, rivals), face
+    off = _rms(look - known.look)
+    share = 0.1 if _alone(face, faces) else 0.0  # what covers it is not its look
+    mean = (1 - share) * known.look + share * look
+    return Followed(face.points, mean, (1 - share) * known.usual + share * off, 0, rivals), face
+
+
+def _again(known: Followed, rgb: Rgb, faces: list[Landmarks]) -> Landmarks | None:
+    """The face that is likely the one known, by place while it is fresh, by look where there are others."""
+    assert known.points is not None
+    reach = REACH + WIDEN * known.gap if known.gap <= FORGET else math.inf
+    best, best_cost = None, math.inf
+    for face in faces:
+        place, off = _unlikeness(face.points, known.points), 0.0
+        if (known.rivals or len(faces) > 1) and known.look is not None:
+            off = _rms(look_of(rgb, face) - known.look)
+            if off > max(STRANGE, TIMES_USUAL * known.usual):
+                continue
+        cost = off / LOOK_COUNTS + (place if math.isfinite(reach) else 0.0)
+        if place < reach and cost < best_cost:
+            best, best_cost = face, cost
+    return best
+
+
+def _unlikeness(a: Floats, b: Floats) -> float:
+    """Distance of two faces [68,2] in units of their size, plus the difference of their sizes in octaves."""
+    size_a, size_b = (max(float(np.ptp(points, axis=0).max()), 1e-3) for points in (a, b))
+    distance = float(np.hypot(*(a.mean(0) - b.mean(0))))
+    return distance / math.sqrt(size_a * size_b) + abs(math.log2(size_a / size_b))
+
+
+def _alone(face: Landmarks, faces: list[Landmarks]) -> bool:
+    """Whether no other face's middle lies nearer than this one's size."""
+    size = float(np.ptp(face.points, 0).max())
+    gaps = [np.hypot(*(face.points.mean(0) - other.points.mean(0))) for other in faces if other is not face]
+    return all(gap > size for gap in gaps)
+
+
+_LOOK = 16  # pixels
+_PLACES = np.array([[0.3, 0.35], [0.7, 0.35], [0.5, 0.8]], np.float32)  # of the eyes and the mouth
+
+
+def look_of(rgb: Rgb, face: Landmarks) -> Floats:
+    """The face without its surroundings, small and blurred: RGB float32 [16,16,3] in 0..255."""
+    size = 4 * _LOOK
+    middles = np.stack([face.points[part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(48, 68))])
+    # Three points that lie on a line have no place in the square; it is then a look like any other.
+    matrix = cv2.getAffineTransform(middles.astype(np.float32), _PLACES * size)
+    cut = cv2.warpAffine(rgb, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    small = cv2.resize(cut, (_LOOK, _LOOK), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
+
+
+def _rms(values: NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.square(values).mean()))
