@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
@@ -22,7 +23,9 @@ from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
 if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
     from .pipeline import Hooks, Options
+    from .template import Motion
     from .trace import Trace
     from .types import Frame, VideoInfo
     from .video import MatteWriter, VideoWriter
@@ -131,6 +134,7 @@ def _reenact_parser() -> argparse.ArgumentParser:
     )
     _add_files(parser.add_argument_group("what goes in and out"))
     _add_part(parser.add_argument_group("which part of the driver"))
+    _add_faces(parser.add_argument_group("which face"))
     _add_look(parser.add_argument_group("how it is done"))
     _add_tools(parser.add_argument_group("with what"))
     _add_common(parser.add_argument_group("this command"))
@@ -147,12 +151,26 @@ def _add_files(group: _Group) -> None:
     add("--side-by-side", action="store_true", help="show target, driver and result in a row")
     add("--matte", metavar="FILE.mkv", type=Path, help="also save, losslessly, where the result differs from TARGET")
     add("--trace", metavar="DIR", type=Path, help="also save intermediate pictures and loss curves")
+    motion = "also save DRIVER's motion, which may stand in for DRIVER another time"
+    add("--latents", metavar="FILE.npz", type=Path, help=motion)
+    add("--latents-sound", action="store_true", help="DRIVER's sound goes into that file too")
+    csv = "also save DRIVER's blendshapes, head pose and times, a row a frame"
+    add("--export-csv", metavar="FILE.csv", type=Path, help=csv)
+    add("--resume", action="store_true", help="go on where an earlier run of the same command was ended")
 
 
 def _add_part(group: _Group) -> None:
     _add(group, "--start", "start", "TIME", _seconds, "begin here: seconds or mm:ss (default: the beginning)")
     _add(group, "--end", "end", "TIME", _seconds, "end here (default: the end)")
     _add(group, "--max-frames", "max_frames", "N", _whole(1), "stop after so many frames (default: all)")
+
+
+def _add_faces(group: _Group) -> None:
+    rule = "largest, left, right, a number counted from the left from 0, or X,Y in pixels"
+    _add(group, "--target-face", "target_face", "WHICH", str, f"whose face in TARGET: {rule}")
+    _add(group, "--driver-face", "driver_face", "WHICH", str, f"whose face in DRIVER, in each scene: {rule}")
+    missing = "where DRIVER shows no face: hold the last expression, fade to the photo's own, skip the frame, or fail"
+    _add(group, "--on-missing", "missing", "HOW", str, missing)
 
 
 def _add_look(group: _Group) -> None:
@@ -302,6 +320,8 @@ def _options(args: argparse.Namespace) -> Options:
     Raises:
         UsageError: no preset, generator, detector, fusion or motion of that name, or times that don't fit.
     """
+    from .driver import MISSING
+    from .follow import parse_choice
     from .fuse import FUSIONS, MOTIONS, parse_regions
     from .generators import check_name
     from .perceptual import check_features
@@ -317,6 +337,9 @@ def _options(args: argparse.Namespace) -> Options:
     _one_of("--fuse", options.fuse.method, FUSIONS)
     _one_of("--motion", options.fuse.motion, MOTIONS)
     _one_of("--pose", options.pose, POSES)
+    _one_of("--on-missing", options.missing, MISSING)
+    parse_choice(options.target_face, "--target-face")
+    parse_choice(options.driver_face, "--driver-face")
     parse_regions(options.fuse.regions)
     check_features(options.perceptual, options.target.distance)
     if options.end is not None and options.end <= (options.start or 0.0):
@@ -345,6 +368,11 @@ class _Job:
     side_by_side: bool
     options: Options
     video: VideoInfo | None  # of the driver; None: it is a picture
+    pictured: bool  # whether the driver has pictures; a template has none
+    latents: Path | None
+    latents_sound: bool
+    csv: Path | None
+    resume: bool
 
     @property
     def is_cut(self) -> bool:
@@ -375,12 +403,39 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
     store = WeightStore(
         weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
     )
-    frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace))
-    pairs = _beside(job, frames) if job.side_by_side else ((frame, frame) for frame in frames)
-    count = (_save_picture if job.video is None else _save_video)(job, pairs, console)
+    checkpoint = _checkpoint(job, console)
+    try:
+        frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace), checkpoint)
+        pairs = _beside(job, frames) if job.side_by_side else ((frame, frame) for frame in frames)
+        count = (_save_picture if job.video is None else _save_video)(job, pairs, console)
+    except BaseException:
+        if checkpoint.exists:
+            console.stopped(f"{checkpoint.folder} keeps what was done; the same command with --resume goes on with it")
+        raise
+    checkpoint.remove()
     console.close()
     took = time.monotonic() - began
     console.say(f"{job.output}: {_plural(count, 'frame')} in {took:.1f} s, {short(count / took)} per second")
+
+
+def _checkpoint(job: _Job, console: Console) -> Checkpoint:
+    """What a run may go on with, beside its output; an earlier one is neither used nor lost unasked.
+
+    Raises:
+        UsageError: there is one, and neither --resume nor -y says what is to become of it.
+    """
+    from .checkpoint import Checkpoint
+
+    checkpoint = Checkpoint(job.output.with_name(f"{job.output.name}.checkpoint"), job.resume, console.warn)
+    if job.resume and not checkpoint.exists:
+        console.say(f"{checkpoint.folder}: there is nothing to go on with; starting from the beginning")
+    if checkpoint.exists and not job.resume:
+        if not job.overwrite:
+            raise UsageError(
+                f"{checkpoint.folder}: an earlier run was ended; --resume goes on with it, -y starts anew without it"
+            )
+        console.say(f"{checkpoint.folder}: of an earlier run; removed, since --resume was not given")
+    return checkpoint
 
 
 def _plural(count: int, noun: str) -> str:
@@ -394,14 +449,22 @@ def _checked(args: argparse.Namespace) -> _Job:
         UsageError: a value or an output that can't be used.
         VideoError: a driver that can't.
     """
+    from . import template
     from .images import is_image
     from .video import SUFFIXES, check_output, probe
 
     options = _options(args)
     if not args.driver.exists():
         raise VideoError(f"{args.driver}: no such file")
-    still = is_image(args.driver)
-    video = None if still else probe(args.driver)
+    video: VideoInfo | None
+    if template.is_template(args.driver):
+        motion = template.load(args.driver)
+        still, video = False, template.described(args.driver, motion, template.has_sound(args.driver))
+        if args.side_by_side:
+            raise UsageError(f"--side-by-side: {args.driver} holds no pictures to be shown; leave it out")
+    else:
+        still = is_image(args.driver)
+        video = None if still else probe(args.driver)
     suffixes = IMAGE_SUFFIXES if still else SUFFIXES
     if args.output.suffix.lower() not in suffixes:
         what = "picture" if still else "video"
@@ -413,12 +476,20 @@ def _checked(args: argparse.Namespace) -> _Job:
         check_output(args.matte, (args.target, args.driver), args.overwrite, (".mkv",))
         if args.matte.resolve() == args.output.resolve():
             raise UsageError(f"--matte {args.matte}: is the output too; name another file")
+    for path, suffix in ((args.latents, template.SUFFIX), (args.export_csv, ".csv")):
+        if path:
+            check_output(path, (args.target, args.driver), args.overwrite or args.resume, (suffix,))
+    if args.latents_sound and not args.latents:
+        raise UsageError("--latents-sound: goes with --latents, which names the file")
     return _Job(
-        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, options, video
+        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, options, video,
+        not template.is_template(args.driver), args.latents, args.latents_sound, args.export_csv, args.resume,
     )  # fmt: skip
 
 
 def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
+    from . import template
+    from .files import write_text
     from .pipeline import Hooks
 
     expected, auto = job.expected_frames(), job.options.detector == "auto"
@@ -434,7 +505,13 @@ def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
             trace.note(line)
         console.note(line, always=auto and line.startswith("detector: "))
 
-    hooks = Hooks(progress=progress, note=note, warn=console.warn)
+    def save_motion(motion: Motion) -> None:
+        if job.latents:
+            template.save(job.latents, motion, job.driver if job.latents_sound and job.video else None)
+        if job.csv:
+            write_text(job.csv, template.to_csv(motion))
+
+    hooks = Hooks(progress=progress, note=note, warn=console.warn, motion=save_motion)
     return replace(hooks, picture=trace.picture, losses=trace.losses) if trace else hooks
 
 
@@ -445,10 +522,13 @@ def _beside(job: _Job, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]
     from .video import read_frames
 
     o, target = job.options, read_image(job.target)
-    acted = (f.rgb for f in read_frames(job.driver, o.start, o.end, o.max_frames)) if job.video else iter(
-        [read_image(job.driver)]
+    acted = ((f.index, f.rgb) for f in read_frames(job.driver, o.start, o.end, o.max_frames)) if job.video else iter(
+        [(0, read_image(job.driver))]
     )  # fmt: skip
-    for frame, driver in zip(frames, acted, strict=False):
+    for frame in frames:
+        driver = next((rgb for index, rgb in acted if index == frame.index), None)
+        if driver is None:
+            return
         yield frame, replace(frame, rgb=row([target, driver, frame.rgb], len(frame.rgb)), matte=None)
 
 
@@ -466,18 +546,22 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
 
     After Ctrl-C what was written so far is kept under another name, and said.
     """
+    from .template import unpack_sound
     from .video import MatteWriter, VideoWriter
 
     def opened(kind: type[W], path: Path, frame: Frame) -> W:
         height, width = frame.rgb.shape[:2]
         return files.enter_context(kind(
-            path, width, height, job.video, audio_from=job.driver, cut=job.is_cut, overwrite=job.overwrite,
+            path, width, height, job.video, audio_from=sound, cut=job.is_cut, overwrite=job.overwrite,
             inputs=(job.target,), on_warning=console.warn,
         ))  # fmt: skip
 
     count, video, matte = 0, None, None
     try:
         with ExitStack() as files:
+            sound = job.driver if job.pictured else unpack_sound(
+                job.driver, Path(files.enter_context(TemporaryDirectory(prefix="reenact-")))
+            )  # fmt: skip
             for frame, shown in pairs:
                 if count == 0:
                     matte = opened(MatteWriter, job.matte, frame) if job.matte else None

@@ -233,9 +233,21 @@ def joined(parts: Sequence[Stretch]) -> FaceTrack:
         points=np.concatenate([track.points for track in tracks]),
         score=np.concatenate([track.score for track in tracks]),
         found=np.concatenate([track.found for track in tracks]),
-        cuts=tuple(start for start, part in zip(starts, parts, strict=False) if part.cut),
+        cuts=tuple(cut for start, part in zip(starts, parts, strict=False) for cut in _cuts(part, start)),
         **{name: column(name) for name in OPTIONAL},
     )
+
+
+def merged(parts: Sequence[Stretch]) -> Stretch:
+    """Stretches that follow each other as one, which may then hold cuts."""
+    track, first = joined(parts), parts[0]
+    track = replace(track, cuts=tuple(cut for cut in track.cuts if cut))
+    return Stretch(track, first.cut, parts[-1].end, max(part.most for part in parts))
+
+
+def _cuts(part: Stretch, start: int) -> list[int]:
+    """Of a part that begins at frame `start` of the clip."""
+    return [start] * part.cut + [start + cut for cut in part.track.cuts]
 
 
 OPTIONAL: dict[str, tuple[int, ...]] = {"blendshapes": (51,), "pose": (3,), "mesh": (478, 3), "inside": ()}
@@ -262,14 +274,22 @@ def _track(chosen: Sequence[Landmarks | None]) -> FaceTrack:
     )
 
 
-def require_face(track: FaceTrack, where: str) -> None:
+def require_face(track: FaceTrack, where: str, choice: Choice | None = None, most: int = 0) -> None:
     """Do nothing if the track has a face at all.
+
+    Args:
+        where: what the clip is called in the error.
+        choice: which face was looked for; None: the largest.
+        most: faces in any one frame.
 
     Raises:
         NoFaceError: it has none, or no frame.
     """
-    if not track.found.any():
-        raise NoFaceError(f"no face found in any of the {len(track)} frames of {where}")
+    if track.found.any():
+        return
+    if most:
+        raise NoFaceError(f"there is no face {choice} in {where}; its frames show {_numbered(most)} at most")
+    raise NoFaceError(f"no face found in any of the {len(track)} frames of {where}")
 
 
 def fill_missing(track: FaceTrack) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,19 +21,22 @@ from torch import Tensor
 from . import expression, generators, landmarks, mapper, mesh, motion
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
+from .checkpoint import Checkpoint, job
 from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
-from .errors import UsageError
+from .driver import Driver, Moment
+from .errors import NoFaceError, UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles, to_68
+from .follow import parse_choice
 from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .geometry import apply, inverse, scale_of
-from .images import is_image, read_image, to_tensor
+from .images import read_image, to_tensor
 from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_features
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
-from .types import Affine, FaceTrack, Floats, Frame, Inversion, Rgb
-from .video import read_frames
+from .template import Motion
+from .types import Affine, Floats, Frame, Inversion, Rgb
 from .weights import WeightStore, default_root
 
 T = TypeVar("T")
@@ -59,6 +63,9 @@ class Options:
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     pose: str = "own"  # the head stays as in the photo, or turns with the "driver"
+    target_face: str = "largest"  # `follow.parse_choice` reads it
+    driver_face: str = "largest"
+    missing: str = "hold"  # one of `driver.MISSING`: what comes where the driver shows no face
     anchor: int | None = None  # the driver's frame that relative motion starts from; None: chosen
     size: int | None = None  # of generated pictures; None: what the target's face needs
     start: float | None = None  # seconds
@@ -101,6 +108,7 @@ class Hooks:
     warn: Callable[[str], None] = lambda line: None
     picture: Callable[[str, int, Rgb], None] | None = None  # (stage, frame, picture), for a trace
     losses: Callable[[str, tuple[float, ...]], None] = lambda name, losses: None
+    motion: Callable[[Motion], None] = lambda motion: None  # the driver's, as soon as it is known
 
 
 def reenact(
@@ -109,15 +117,18 @@ def reenact(
     options: Options | None = None,
     store: WeightStore | None = None,
     hooks: Hooks | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Frame]:
     """Yield the target making the driver's expressions, one frame for each of the driver's.
 
     Args:
         target: a picture of a person.
-        driver: a video of a person, or a picture, which gives a single frame.
+        driver: a video of a person, or a picture, which gives a single frame, or a motion template.
         options: `PRESETS` has good ones.
         store: where third-party weights are kept and how they are fetched.
         hooks: progress, warnings, intermediate pictures.
+        checkpoint: keeps what is done, so that a later call can go on; None: nothing is kept. It is removed after the
+            last frame, and where the inputs turn out not to do.
 
     Yields:
         Frames of the target's size with the driver's `pts` and `seconds`, and a matte.
@@ -125,8 +136,17 @@ def reenact(
     Raises:
         ReenactError: an input that can't be used, weights that can't be had. `NoFaceError` where there is no face.
     """
-    run = Run(Path(target), Path(driver), options or Options(), store or WeightStore(default_root()), hooks or Hooks())
-    yield from run.frames()
+    store = store or WeightStore(default_root())
+    try:
+        run = Run(Path(target), Path(driver), options or Options(), store, hooks or Hooks(), checkpoint)
+        yield from run.frames()
+    except (NoFaceError, UsageError):
+        if checkpoint and checkpoint.fresh:
+            checkpoint.remove()  # the same would happen again
+        raise
+    finally:
+        if checkpoint:
+            checkpoint.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,20 +161,32 @@ class _Rest:
 class Run:
     """One reenactment under way: networks loaded, driver tracked, target inverted."""
 
-    def __init__(self, target: Path, driver: Path, options: Options, store: WeightStore, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        target: Path,
+        driver: Path,
+        options: Options,
+        store: WeightStore,
+        hooks: Hooks,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         """Do all that comes before the first frame."""
         torch.manual_seed(options.seed)
-        self.options, self.hooks, self.driver = options, hooks, driver
+        self.options, self.hooks, self.checkpoint = options, hooks, checkpoint
         self._said: set[str] = set()
         self.strength = self._strength()
+        wanted = parse_choice(options.target_face, "--target-face")
+        self.wanted = parse_choice(options.driver_face, "--driver-face")
         self.target = read_image(target)
-        self.still = is_image(driver)
-        if not self.still:
-            next(iter(read_frames(driver, options.start, options.end, 1)))  # fail on a bad file before the long work
+        self.driver = Driver(driver, options.start, options.end, options.max_frames, self._warn_once)
+        if self.driver.template and options.fuse.method == "splice":
+            raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
         self.device = choose_device(options.device)
         self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")
-        self.face = landmarks.find_face(self.target, self.detector, str(target))
+        if checkpoint and checkpoint.begin(self._job(target)):
+            hooks.note(f"going on with {checkpoint.folder}")
+        self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
         if options.fuse.method != "splice" and self.face.inside is None:
             _, reader = landmarks.choose_detector("landmarker", store, self.device)
             self.detector = landmarks.WithExpressions(self.detector, reader)
@@ -172,13 +204,19 @@ class Run:
         task = store.path("face_landmarker.task")
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
         self.triangles = read_triangles(task)
-        self.track = self._track_driver()
+        self.motion = self._follow_driver()
+        self.track = self.motion.track
         self.rest = self._measured_target()
         self.anchors = self._find_anchors()
-        self.inversion = self._invert_target()
-        self.w = torch.from_numpy(self.inversion.latent.w).to(self.device)
+        self.latent = self._kept("target", lambda: self._invert_target().latent.w)
+        self.w = torch.from_numpy(self.latent).to(self.device)
 
     # ---- before the frames
+
+    def _job(self, target: Path) -> dict[str, str]:
+        """All that the frames depend on, in words."""
+        program = f"torch {torch.__version__}, {self.device}"
+        return job({"target": target, "driver": self.driver.path}, self.options, program)
 
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"
@@ -225,33 +263,19 @@ class Run:
             return sizes[-1]
         return next((size for size in sizes if size >= max(0.6 * scale_of(self.crop), SMALLEST)), sizes[-1])
 
-    def _driver_frames(self) -> Iterator[Frame]:
-        if self.still:
-            yield Frame(read_image(self.driver), 0, 0, 0.0)
-        else:
-            o = self.options
-            yield from read_frames(self.driver, o.start, o.end, o.max_frames, self._warn_once)
-
     def _warn_once(self, line: str) -> None:
         # The driver is read twice; what is wrong with it is said once.
         if line not in self._said:
             self._said.add(line)
             self.hooks.warn(line)
 
-    def _track_driver(self) -> FaceTrack:
-        def counted() -> Iterator[Rgb]:
-            for frame in self._driver_frames():
-                yield frame.rgb
-                self.hooks.progress("track", frame.index + 1, self.options.max_frames)
+    def _follow_driver(self) -> Motion:
+        def progress(done: int) -> None:
+            self.hooks.progress("track", done, self.options.max_frames)
 
-        track = landmarks.track_face(counted(), self.detector)
-        landmarks.require_face(track, str(self.driver))
-        missing = int((~track.found).sum())
-        if missing:
-            self.hooks.warn(
-                f"{self.driver}: no face in {missing} of {len(track)} frames; the face nearest in time stands in"
-            )
-        return track
+        motion = self.driver.follow(self.detector, self.wanted, self.options.missing, progress, self.checkpoint)
+        self.hooks.motion(motion)
+        return motion
 
     def _invert_target(self) -> Inversion:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
@@ -325,26 +349,44 @@ class Run:
             self.hooks.picture(stage, index, rgb)
 
     def frames(self) -> Iterator[Frame]:
-        """The result, one frame for each of the driver's."""
+        """The result, one frame for each of the driver's; those that were finished before come first."""
+        done = 0
+        for frame in self.checkpoint.frames(self.target) if self.checkpoint else ():
+            yield frame
+            done = frame.index + 1
+            self.hooks.progress("frames", done, len(self.track))
+        if done < len(self.track):
+            yield from self._made(done)
+        if self.checkpoint:
+            self.checkpoint.remove()
+
+    def _made(self, first: int) -> Iterator[Frame]:
+        """The result from the frame `first` on."""
         with torch.inference_mode():
             probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], self.size))
         base = self._drawn(self.w, probe)
         self._show("reconstruction", 0, _as_rgb(base.picture))
         results = self._pasted if self.options.fuse.method == "splice" else self._composed
-        for result in results(probe, base):
+        # What is smoothed needs the frames before.
+        before = [moment.index for moment in self._moments() if moment.index < first]
+        for result in results(probe, base, before[-REACH:][0] if before else first):
+            if result.index < first:
+                continue
+            if self.checkpoint:
+                self.checkpoint.add(result, self.target)
             self._show_result(result)
             yield result
             self.hooks.progress("frames", result.index + 1, len(self.track))
 
-    def _composed(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
+    def _composed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[Frame]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
         reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
         composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
         goal_of, turn_of, scenes = self._motion(rest), self._turns(), self._scenes()
 
-        def drawn() -> Iterator[tuple[tuple[Frame, Drawn], Floats, int]]:
-            for frame, w in (self._mapped if self.mapper else self._solved)(probe):
+        def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
+            for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
                 face = self._drawn(w, probe)
                 yield (frame, face), face.points.astype(np.float32), int(scenes[frame.index])
 
@@ -363,12 +405,13 @@ class Run:
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
+        presence = self._presence()
         at_rest = self._mesh_at_rest(driver) if self._absolute() or len(driver) == 1 else None
 
         def goal(index: int) -> NDArray[np.float64]:
             anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
             goals = motion.goals(driver[index : index + 1], anchor, rest, to_rest, strength)
-            return np.asarray(goals[0])
+            return np.asarray(rest + presence[index] * (goals[0] - rest))
 
         return goal
 
@@ -395,10 +438,10 @@ class Run:
         wanted = self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy() if self._absolute() else basis.neutral
         return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
 
-    def _pasted(self, probe: expression.Probe, base: Drawn) -> Iterator[Frame]:
+    def _pasted(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[Frame]:
         """Generated faces laid over the photo, as in the paper."""
         blender = Blender(self.target, self.crop, _face(base), self.options.blend)
-        faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced())
+        faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced(first))
         for frame, face, move in self._settled(faces, _face(base)):
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, blender.warped(face, move))
@@ -415,8 +458,9 @@ class Run:
         for (frame, face), smooth in self._smoothed(places):
             yield frame, replace(face, points=smooth[3:]), smooth[:3].T.astype(np.float64)
 
-    def _show_stages(self, frame: Frame, picture: Floats, warped: Rgb) -> None:
-        self._show("driver", frame.index, frame.rgb)
+    def _show_stages(self, frame: Moment | Frame, picture: Floats, warped: Rgb) -> None:
+        if isinstance(frame, Frame):
+            self._show("driver", frame.index, frame.rgb)
         self._show("fused", frame.index, _as_rgb(picture))
         self._show("warped", frame.index, warped)
 
@@ -430,25 +474,41 @@ class Run:
         starts = [part.start for part in segments(len(self.track), self.track.cuts)]
         return np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
 
-    def _mapped(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
-        """Each frame and the latent of its expression, which is the photo's own and the driver's change."""
+    def _mapped(self, probe: expression.Probe, first: int) -> Iterator[tuple[Moment | Frame, Tensor]]:
+        """Each frame from `first` on and the latent of its expression, the photo's own and the driver's change."""
         goals = self._goals(self.rest.expression)
-        for frame in self._tracked_frames():
+        for frame in self._result_frames(first):
             yield frame, self._showing(self.w, goals[frame.index])
 
-    def _solved(self, probe: expression.Probe) -> Iterator[tuple[Frame, Tensor]]:
-        """Each frame and the latent that shows its expression: equation 2 of the paper."""
+    def _solved(self, probe: expression.Probe, first: int) -> Iterator[tuple[Moment | Frame, Tensor]]:
+        """Each frame from `first` on and the latent that shows its expression: equation 2 of the paper."""
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
         goals = self._goals(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
-        for frame in self._tracked_frames():
+        for frame in self._result_frames(first):
             yield frame, solver.latent(response(goals[frame.index]))
 
-    def _tracked_frames(self) -> Iterator[Frame]:
-        """The driver's frames again; no more than the first pass saw."""
-        for frame in self._driver_frames():
-            if frame.index < len(self.track):
-                yield frame
+    def _moments(self, first: int = 0) -> Iterator[Moment]:
+        """When the frames of the result are shown, from `first` on."""
+        skipping = self.options.missing == "skip"
+        for i in range(first, len(self.track)):
+            if not skipping or self.track.found[i]:
+                yield Moment(i, int(self.motion.pts[i]), float(self.motion.seconds[i]))
+
+    def _result_frames(self, first: int) -> Iterator[Moment | Frame]:
+        """These, with the driver's pictures only where somebody wants to see them."""
+        yield from (self._tracked_frames if self.hooks.picture and not self.driver.template else self._moments)(first)
+
+    def _tracked_frames(self, first: int = 0) -> Iterator[Frame]:
+        """The driver's frames for these, once more."""
+        wanted = {moment.index for moment in self._moments(first)}
+        return (frame for frame in self.driver.frames() if frame.index in wanted)
+
+    def _presence(self) -> Floats:
+        """How much of the driver's expression is shown [T]: all of it, but where it fades."""
+        if self.options.missing == "fade":
+            return landmarks.presence(self.track)
+        return np.ones(len(self.track), np.float32)
 
     def _goals(self, rest: Tensor) -> Tensor:
         """The expressions [T,M] that the drawn face, whose own is [M], should show."""
@@ -459,7 +519,8 @@ class Run:
             anchor = expression.at_rest(seen[0], torch.from_numpy(motion.Basis.load().neutral))
         else:
             anchor = seen[torch.from_numpy(self.anchors)]
-        return expression.goals(seen, anchor, rest, self.strength.to(self.device))
+        wanted = expression.goals(seen, anchor, rest, self.strength.to(self.device))
+        return rest + torch.from_numpy(self._presence()).to(self.device)[:, None] * (wanted - rest)
 
     def _seen(self) -> Tensor:
         """The driver's expressions [T,M], smoothed."""
@@ -469,37 +530,52 @@ class Run:
     def _absolute(self) -> bool:
         return self.options.fuse.motion == "absolute"
 
-    def _spliced(self) -> Iterator[tuple[Frame, Tensor]]:
-        """Each frame and the target's latent with the driver's layers: the paper's way."""
+    def _spliced(self, first: int) -> Iterator[tuple[Frame, Tensor]]:
+        """Each frame from `first` on and the target's latent with the driver's layers: the paper's way."""
         chosen = from_driver(self.layers, self.generator.num_layers)
-        target = self.inversion.latent.w
+        target = self.latent
         # A single picture has no change to follow: all of it is taken.
         anchor = None if self._absolute() or len(self.track) == 1 else self._inverted_anchor()
-        for frame, w in self._smoothed(self._inverted_driver(anchor)):
-            fused = splice(target, w, chosen, anchor, self.options.fuse.strength)
+        presence = self._presence()
+        for frame, w in self._smoothed(self._inverted_driver(anchor, first)):
+            fused = splice(target, w, chosen, anchor, self.options.fuse.strength * float(presence[frame.index]))
             yield frame, torch.from_numpy(fused).to(self.device)
 
     def _inverted_anchor(self) -> Floats:
         """The latent of the first scene's anchor frame, which the others' changes are measured from."""
         index = int(self.anchors[0])
         points, crops = self._driver_crops()
-        frame = next(f for f in self._tracked_frames() if f.index == index)
-        return self._invert_frame(frame, crops[index], points[index], None)
+        frame = next(f for f in self.driver.frames() if f.index == index)
+        return self._kept("anchor", lambda: self._invert_frame(frame, crops[index], points[index], None))
 
     def _driver_crops(self) -> tuple[Floats, NDArray[np.float64]]:
         points = landmarks.fill_missing(self.track)
         return points, steady_crops(points, self.track.cuts, self.options.align)
 
-    def _inverted_driver(self, start: Floats | None) -> Iterator[tuple[Frame, Floats, int]]:
-        """Each driver frame, its latent and the number of its scene; `start`: where the first scene's search begins."""
+    def _inverted_driver(self, start: Floats | None, first: int) -> Iterator[tuple[Frame, Floats, int]]:
+        """Each driver frame from `first` on, its latent and the number of its scene.
+
+        `start`: where the first scene's search begins.
+        """
         points, crops = self._driver_crops()
         scene = self._scenes()
         before, last = (None, -1) if start is None else (torch.from_numpy(start), 0)
-        for frame in self._tracked_frames():
+        for frame in self._tracked_frames(first):
             i = frame.index
-            w = self._invert_frame(frame, crops[i], points[i], before if scene[i] == last else None)
+            make = partial(self._invert_frame, frame, crops[i], points[i], before if scene[i] == last else None)
+            w = self._kept(f"latent-{i:06d}", make)
             before, last = torch.from_numpy(w), int(scene[i])
             yield frame, w, last
+
+    def _kept(self, name: str, make: Callable[[], Floats]) -> Floats:
+        """A latent [L,512], from the checkpoint where it was found before."""
+        if self.checkpoint and self.checkpoint.has(name):
+            with self.checkpoint.kept(name) as file:
+                return file.read("w", "f", (None, 512), 1 << 16)
+        w = make()
+        if self.checkpoint:
+            self.checkpoint.keep(name, {"w": w})
+        return w
 
     def _invert_frame(self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None) -> Floats:
         options = self.options.driver
@@ -529,6 +605,9 @@ def _as_rgb(picture: Floats) -> Rgb:
 def _face(drawn: Drawn) -> Face:
     return Face(drawn.picture, to_68(drawn.points.astype(np.float32)))
 
+
+REACH = 4
+"""Frames before one that can change it, by what is smoothed in time: two delay lines of five."""
 
 SMALLEST = 512
 """Pixels of a generated face: in smaller ones teeth are a blur."""

@@ -46,7 +46,7 @@ class Pipeline:
         self.warning = "an odd thing"
         self.after = {}  # number of frames -> what is raised then
 
-    def __call__(self, target, driver, options, store=None, hooks=Hooks()):  # noqa: B008  # frozen
+    def __call__(self, target, driver, options, store=None, hooks=Hooks(), checkpoint=None):  # noqa: B008  # frozen
         self.options, self.store, driver = options, store, Path(driver)
         rgb = np.full_like(read_image(Path(target)), RESULT)
         o = options
