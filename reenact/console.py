@@ -31,6 +31,7 @@ _STAGES = {
     "solve": ("learning the expressions", "steps"),
     "frames": ("making frames", "frames"),
     **{f"track {role}": (f"following the {role}", "frames") for role in ("output", "driver", "target", "truth")},
+    "check": ("looking", "frames"),
     "measure": ("measuring", "frames"),
     "report": ("making the page", "frames"),
 }

@@ -158,7 +158,7 @@ class Driver:
                 "skip": "they are left out",
             }  # fmt: skip
             self._warn(
-                f"{self.path}: no face in {len(gone)} of {len(motion)} frames, the first at "
+                f"{self.path}: no face in {len(gone)} of {len(motion)} frames, or a covered one, first at "
                 f"{motion.seconds[gone[0]]:.2f} s; {done[missing]}"
             )
 

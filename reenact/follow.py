@@ -1,7 +1,7 @@
 """Which of several faces, and the same one again in the next picture, through crossings.
 
 Where a face is and how large tells it from the others, but for the moments when they meet: then also what it looks
-like does, a small picture of it, cut by eyes and mouth.
+like does, a small picture of it, cut by eyes and mouth. The same tells when something covers it.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ FORGET = 25  # frames without the face after which its place says nothing any mo
 FORGO = 100  # ... and after which, where nobody in particular was asked for, the rule begins again
 REACH = 1.0  # how unlike in place and size the face may be from one frame to the next (see `_unlikeness`) ...
 WIDEN = 0.05  # ... and how much more for each frame without it
-STRANGE = 14.0  # how unlike in look, in grey levels: one face in a scene stays below 10, but for turns of the head
+STRANGE = 12.0  # how unlike in look, in grey levels: one face in a scene stays below 10, but for turns of the head
 TIMES_USUAL = 2.5  # which may make it so much unlike what it usually is
 LOOK_COUNTS = 20.0  # grey levels that count as much as a face's width between faces that are near enough
 
@@ -86,7 +86,8 @@ def follow(known: Followed, rgb: Rgb, faces: list[Landmarks], choice: Choice) ->
     """Find the face again in the next picture [H,W,3] of a scene; `Followed()` before the first.
 
     Returns:
-        What is known now, and the face, one of `faces` (the largest first); None: it is not there.
+        What is known now, and the face, one of `faces` (the largest first); None: it is not there, or a hand or the
+        like covers so much of it that its expression can't be trusted.
     """
     if known.points is None:
         face = choice.pick(faces)
@@ -101,9 +102,12 @@ def follow(known: Followed, rgb: Rgb, faces: list[Landmarks], choice: Choice) ->
     if known.look is None:
         return Followed(face.points, look, 0.0, 0, rivals), face
     off = _rms(look - known.look)
-    share = 0.1 if _alone(face, faces) else 0.0  # what covers it is not its look
+    covered = off > max(STRANGE, TIMES_USUAL * known.usual)
+    # A hand is not the face's look; but what stays for a second or two, such as another light, becomes it.
+    share = 0.02 if covered else 0.1 if _alone(face, faces) else 0.0
     mean = (1 - share) * known.look + share * look
-    return Followed(face.points, mean, (1 - share) * known.usual + share * off, 0, rivals), face
+    now = Followed(face.points, mean, (1 - share) * known.usual + share * off, 0, rivals)
+    return now, None if covered else face
 
 
 def _again(known: Followed, rgb: Rgb, faces: list[Landmarks]) -> Landmarks | None:

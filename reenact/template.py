@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.container
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ from .face_landmarker import BLENDSHAPES
 from .files import ArrayFile, open_arrays, write_arrays
 from .landmarks import OPTIONAL
 from .types import FaceTrack, Floats, VideoInfo
+from .video.read import open_input, packets, time_base
 
 SUFFIX = ".npz"
 FORMAT, VERSION = "reenact-motion", 1
@@ -146,33 +148,45 @@ def unpack_sound(path: Path, folder: Path) -> Path | None:
         sound = file.read("sound", "u", (None,), 1 << 31)
         if sound.dtype != np.uint8:
             raise ValueError(f"sound is {sound.dtype}")
-    unpacked = folder / "sound.nut"
+    unpacked = folder / "sound"
     unpacked.write_bytes(sound.tobytes())
     return unpacked
 
 
 def copied_sound(path: Path) -> bytes | None:
-    """A file's first sound track alone, as it is, in FFmpeg's own container, which keeps any codec's stamps exactly.
+    """A file's first sound track alone, packet by packet, in a container that FFmpeg reads.
 
     Raises:
-        VideoError: the file can't be read.
+        VideoError: the file can't be read, or none of the containers takes its codec.
     """
-    packed = io.BytesIO()
-    try:
-        with av.open(str(path.absolute()), metadata_errors="replace") as source:
-            if not source.streams.audio:
-                return None
-            track = source.streams.audio[0]
-            with av.open(packed, "w", format="nut", container_options={"fflags": "+bitexact"}) as output:
-                stream = output.add_stream_from_template(track)
-                with suppress(av.error.InvalidDataError):  # cut off: what is there will do, as when it is read later
-                    for packet in source.demux(track):
-                        if packet.dts is not None:
-                            packet.stream = stream
-                            output.mux(packet)
-    except (av.FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: its sound can't be copied ({error})") from error
-    return packed.getvalue()
+    with open_input(path) as source:
+        if not source.streams.audio:
+            return None
+        track = source.streams.audio[0]
+        # MP4 and MOV know of a codec's run-up before 0; NUT takes whatever they don't.
+        for form in ("mp4", "mov", "nut"):
+            packed = io.BytesIO()
+            with suppress(ValueError, av.FFmpegError):
+                ticks = time_base(track).denominator
+                clock = {} if form == "nut" else {"movie_timescale": str(ticks * max(1, -(-10_000 // ticks)))}
+                with av.open(packed, "w", format=form, container_options={"fflags": "+bitexact", **clock}) as output:
+                    stream = output.add_stream_from_template(track)
+                    output.start_encoding()
+                    _copy(source, track, output, stream)
+                return packed.getvalue()
+    raise VideoError(f"{path}: its sound can't be copied; leave --latents-sound out")
+
+
+def _copy(
+    source: av.container.InputContainer,
+    track: av.AudioStream,
+    output: av.container.OutputContainer,
+    stream: av.AudioStream,
+) -> None:
+    for packet in packets(source, track, lambda: None):  # damage is told of where the sound is read for the result
+        if packet.pts is not None:
+            packet.stream = stream
+            output.mux(packet)
 
 
 # ---- Arrays ------------------------------------------------------------------------------------------------------
