@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -71,12 +71,15 @@ class Followed:
     usual: float = 0.0  # how far from that mean it is of late
     gap: int = 0  # frames since it was last there
     rivals: bool = False  # whether another face has been seen beside it
+    seen: int = 0  # frames in which it was there
 
 
 FORGET = 25  # frames without the face after which its place says nothing any more ...
 FORGO = 100  # ... and after which, where nobody in particular was asked for, the rule begins again
 REACH = 1.0  # how unlike in place and size the face may be from one frame to the next (see `_unlikeness`) ...
-WIDEN = 0.05  # ... and how much more for each frame without it
+WIDEN = 0.05  # ... and how much more for each frame without it; where its look is asked too, more
+WIDEN_LOOKING = 0.2
+ENOUGH = 10  # frames after which it is known what the face usually looks like
 STRANGE = 12.0  # how unlike in look, in grey levels: one face in a scene stays below 10, but for turns of the head
 TIMES_USUAL = 2.5  # which may make it so much unlike what it usually is
 LOOK_COUNTS = 20.0  # grey levels that count as much as a face's width between faces that are near enough
@@ -97,27 +100,30 @@ def follow(known: Followed, rgb: Rgb, faces: list[Landmarks], choice: Choice) ->
             known, face = Followed(), choice.pick(faces)
     rivals = known.rivals or len(faces) > 1
     if face is None:
-        return Followed(known.points, known.look, known.usual, known.gap + 1, rivals), None
+        return replace(known, gap=known.gap + 1, rivals=rivals), None
     look = look_of(rgb, face)
     if known.look is None:
-        return Followed(face.points, look, 0.0, 0, rivals), face
+        return Followed(face.points, look, rivals=rivals, seen=1), face
     off = _rms(look - known.look)
-    covered = off > max(STRANGE, TIMES_USUAL * known.usual)
+    covered = known.seen >= ENOUGH and off > max(STRANGE, TIMES_USUAL * known.usual)
     # A hand is not the face's look; but what stays for a second or two, such as another light, becomes it.
     share = 0.02 if covered else 0.1 if _alone(face, faces) else 0.0
     mean = (1 - share) * known.look + share * look
-    now = Followed(face.points, mean, (1 - share) * known.usual + share * off, 0, rivals)
+    now = Followed(face.points, mean, (1 - share) * known.usual + share * off, 0, rivals, known.seen + 1)
     return now, None if covered else face
 
 
 def _again(known: Followed, rgb: Rgb, faces: list[Landmarks]) -> Landmarks | None:
     """The face that is likely the one known, by place while it is fresh, by look where there are others."""
     assert known.points is not None
-    reach = REACH + WIDEN * known.gap if known.gap <= FORGET else math.inf
+    looking = known.look is not None and (known.rivals or len(faces) > 1)
+    reach = math.inf
+    if known.gap <= FORGET:
+        reach = REACH + (WIDEN_LOOKING if looking else WIDEN) * known.gap
     best, best_cost = None, math.inf
     for face in faces:
         place, off = _unlikeness(face.points, known.points), 0.0
-        if (known.rivals or len(faces) > 1) and known.look is not None:
+        if looking and known.look is not None:
             off = _rms(look_of(rgb, face) - known.look)
             if off > max(STRANGE, TIMES_USUAL * known.usual):
                 continue
