@@ -67,11 +67,14 @@ class Checkpoint:
             self.fresh = True
             return False
         try:
-            earlier = json.loads((self.folder / _JOB).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            earlier = dict(json.loads((self.folder / _JOB).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"{self.folder}: can't be gone on with ({error}); leave --resume out") from error
-        other = [f"{name} {earlier.get(name)!s:.80} (now {value:.80})" for name, value in self._job.items()
-                 if not isinstance(earlier, dict) or earlier.get(name) != value]  # fmt: skip
+        other = [
+            f"{name} {earlier.get(name)!s:.80} (now {value:.80})"
+            for name, value in self._job.items()
+            if earlier.get(name) != value
+        ]
         if other:
             raise UsageError(
                 f"{self.folder}: the run to go on with was asked for something else: {'; '.join(other)}; "
