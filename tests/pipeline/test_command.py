@@ -291,7 +291,9 @@ def test_ctrl_c_leaves_a_playable_file_at_once_and_the_earlier_one(faces, target
     assert f"reenact: {partial} holds the first {frames} frame" in lines
     assert "Traceback" not in lines
     assert out.read_bytes() == b"precious"
-    assert {p.name for p in tmp_path.iterdir()} == {"target.png", "driver.mp4", "out.mp4", "out.partial.mp4"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "target.png", "driver.mp4", "out.mp4", "out.partial.mp4", "out.mp4.checkpoint",
+    }  # fmt: skip
 
 
 def wait_until(condition, seconds=120):
