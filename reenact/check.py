@@ -23,6 +23,7 @@ from .face_landmarker import BLENDSHAPES
 from .follow import Choice
 from .geometry import scale_of
 from .images import is_image, read_image
+from .template import Motion
 from .types import Floats, Landmarks, Rgb
 from .video import probe, read_frames
 from .video.stamps import picture_times, sound_times
@@ -39,7 +40,7 @@ SMALL, TINY = 100.0, 40.0  # pixels across the face's landmarks
 BLURRED = 0.7  # share of a face's finest contrast that is not there, see `_blur`
 NOISY = 5.0  # grey levels
 DARK, BRIGHT = 40.0, 225.0  # grey levels, the mean of a face
-OUTSIDE = 0.02  # share of the landmarks that lie outside the picture
+OUTSIDE = 0.06  # share of the landmarks that lie outside the picture
 UNSURE = 0.99  # the detector's own probability of a face that is whole
 OPEN, SHUT = 0.3, 0.5  # blendshapes of a mouth that is open and an eye that is shut
 
@@ -59,6 +60,9 @@ class FaceFacts:
     score: float  # the detector's
     jaw_open: float
     eyes_shut: float
+
+
+_UNSEEN = FaceFacts(0, 0, 0, 0, blur=0, noise=0, light=128, outside=0, score=1, jaw_open=0, eyes_shut=0)
 
 
 @dataclass(frozen=True)
@@ -244,6 +248,33 @@ def _covered(looks: list[Floats], yaws: list[float]) -> int:
     most = max(follow.STRANGE, follow.TIMES_USUAL * float(np.median(off)))
     middle = float(np.median(yaws))
     return sum(value > most and abs(yaw - middle) < 15 for value, yaw in zip(off, yaws, strict=True))
+
+
+# ---- During a run -----------------------------------------------------------------------------------------------
+
+
+def hard_target(rgb: Rgb, face: Landmarks) -> list[str]:
+    """What a run should say of its target before it begins, in lines; nothing of a face known by points only."""
+    if face.pose is None or face.blendshapes is None:
+        return []
+    return [finding.says for finding in _of_face("target", measured(rgb, face))]
+
+
+def hard_motion(motion: Motion) -> list[str]:
+    """What a run should say of its driver's face, which it knows by then in every frame."""
+    track = motion.track
+    there = track.found
+    if track.pose is None or not there.any():
+        return []
+    yaw, pitch, roll = np.percentile(np.abs(track.pose[there]), 95, 0).tolist()  # a glance aside is not worth a line
+    points = track.points[there]
+    width, height = motion.size
+    outside = ((points < 0) | (points > np.array([width, height]) - 1)).any(2).mean(1) if width else np.zeros(1)
+    seen = replace(
+        _UNSEEN, yaw=yaw, pitch=pitch, roll=roll,
+        width=float(np.median(np.ptp(points, 1).max(1))), outside=float(np.percentile(outside, 95)),
+    )  # fmt: skip
+    return [finding.says for finding in _of_face("driver", seen)]
 
 
 # ---- A face ------------------------------------------------------------------------------------------------------

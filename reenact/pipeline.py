@@ -21,6 +21,7 @@ from torch import Tensor
 from . import expression, generators, landmarks, mapper, mesh, motion
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
+from .check import hard_motion, hard_target
 from .checkpoint import Checkpoint, job
 from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
@@ -187,6 +188,8 @@ class Run:
         if checkpoint and checkpoint.begin(self._job(target)):
             hooks.note(f"going on with {checkpoint.folder}")
         self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
+        for line in hard_target(self.target, self.face):
+            hooks.warn(f"{target}: {line}")
         if options.fuse.method != "splice" and self.face.inside is None:
             _, reader = landmarks.choose_detector("landmarker", store, self.device)
             self.detector = landmarks.WithExpressions(self.detector, reader)
@@ -275,6 +278,8 @@ class Run:
 
         motion = self.driver.follow(self.detector, self.wanted, self.options.missing, progress, self.checkpoint)
         self.hooks.motion(motion)
+        for line in hard_motion(motion):
+            self.hooks.warn(f"{self.driver.path}: {line}")
         return motion
 
     def _invert_target(self) -> Inversion:
