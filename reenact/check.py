@@ -245,7 +245,7 @@ def _covered(looks: list[Floats], yaws: list[float]) -> int:
     """In how many the face is unlike what it mostly is, though it looks the same way."""
     usual = np.median(looks, 0)
     off = [float(np.sqrt(np.square(look - usual).mean())) for look in looks]
-    most = max(follow.STRANGE, follow.TIMES_USUAL * float(np.median(off)))
+    most = max(follow.COVERED, follow.TIMES_USUAL * float(np.median(off)))
     middle = float(np.median(yaws))
     return sum(value > most and abs(yaw - middle) < 15 for value, yaw in zip(off, yaws, strict=True))
 

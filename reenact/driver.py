@@ -184,10 +184,12 @@ def _arrays(part: Stretch, moments: Sequence[Moment]) -> dict[str, NDArray[Any]]
         "known_dense": np.array([face.dense for face in known if face.dense is not None], np.float32).reshape(
             -1, 478, 3
         ),
-        "followed": np.array([followed.usual, followed.gap, followed.rivals, followed.seen], np.float64),
+        "followed": np.array([followed.usual, followed.gap, followed.rivals, followed.wary, followed.seen], np.float64),
     }
     if followed.points is not None and followed.look is not None:
         state |= {"followed_points": followed.points, "followed_look": followed.look}
+    if followed.pose is not None:
+        state |= {"followed_pose": followed.pose}
     return {
         **template.track_arrays(part.track),
         **state,
@@ -205,12 +207,13 @@ def _stretch(file: ArrayFile) -> Stretch:
     # A detector knows these for all faces or for none.
     more: list[Any] = [*dense] if len(dense) == len(points) else [None] * len(points)
     known = tuple(Landmarks(p, score, dense=d) for p, score, d in zip(points, scores, more, strict=True))
-    usual, gap, rivals, count = file.read("followed", "f", (4,), 4).tolist()
+    usual, gap, rivals, wary, count = file.read("followed", "f", (5,), 5).tolist()
     seen = "followed_points" in file
     followed = Followed(
         points=file.read("followed_points", "f", (68, 2), 200) if seen else None,
         look=file.read("followed_look", "f", (16, 16, 3), 1000) if seen else None,
-        usual=usual, gap=int(gap), rivals=bool(rivals), seen=int(count),
+        usual=usual, gap=int(gap), rivals=bool(rivals), wary=int(wary), seen=int(count),
+        pose=file.read("followed_pose", "f", (3,), 3) if "followed_pose" in file else None,
     )  # fmt: skip
     return Stretch(template.read_track(file), bool(cut), Threshold(known, followed), most)
 

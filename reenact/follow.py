@@ -70,8 +70,10 @@ class Followed:
     look: Floats | None = None  # [16,16,3], its mean of late
     usual: float = 0.0  # how far from that mean it is of late
     gap: int = 0  # frames since it was last there
-    rivals: bool = False  # whether another face has been seen beside it
+    rivals: bool = False  # whether another face has been seen beside it ...
+    wary: int = 0  # ... and for how many frames more after it came near
     seen: int = 0  # frames in which it was there
+    pose: Floats | None = None  # [3] in degrees, its mean of late, where the detector knows it
 
 
 FORGET = 25  # frames without the face after which its place says nothing any more ...
@@ -80,8 +82,11 @@ REACH = 1.0  # how unlike in place and size the face may be from one frame to th
 WIDEN = 0.05  # ... and how much more for each frame without it; where its look is asked too, more
 WIDEN_LOOKING = 0.2
 ENOUGH = 10  # frames after which it is known what the face usually looks like
-STRANGE = 12.0  # how unlike in look, in grey levels: one face in a scene stays below 10, but for turns of the head
-TIMES_USUAL = 2.5  # which may make it so much unlike what it usually is
+WARY = 25  # frames after another face came near in which the look is asked too
+STRANGE = 12.0  # how unlike in look, in grey levels, another person is: one who talks stays below 10 ...
+COVERED = 24.0  # ... and what covers a face: strong expressions stay below 20
+TURNING = 1.0  # what a degree of a turn of the head adds to that
+TIMES_USUAL = 2.5  # how much more unlike than what it usually is
 LOOK_COUNTS = 20.0  # grey levels that count as much as a face's width between faces that are near enough
 
 
@@ -100,23 +105,29 @@ def follow(known: Followed, rgb: Rgb, faces: list[Landmarks], choice: Choice) ->
             known, face = Followed(), choice.pick(faces)
     rivals = known.rivals or len(faces) > 1
     if face is None:
-        return replace(known, gap=known.gap + 1, rivals=rivals), None
+        return replace(known, gap=known.gap + 1, rivals=rivals, wary=max(0, known.wary - 1)), None
+    wary = max(0, known.wary - 1) if _apart(face, faces, 2) else WARY
     look = look_of(rgb, face)
     if known.look is None:
-        return Followed(face.points, look, rivals=rivals, seen=1), face
+        return Followed(face.points, look, rivals=rivals, wary=wary, seen=1, pose=face.pose), face
     off = _rms(look - known.look)
-    covered = known.seen >= ENOUGH and off > max(STRANGE, TIMES_USUAL * known.usual)
+    # Without its pose a turning head can't be told from a covered one.
+    covered = known.pose is not None and known.seen >= ENOUGH and off > _most(COVERED, known, face)
     # A hand is not the face's look; but what stays for a second or two, such as another light, becomes it.
-    share = 0.02 if covered else 0.1 if _alone(face, faces) else 0.0
+    share = 0.02 if covered else 0.1 if _apart(face, faces, 1) else 0.0
     mean = (1 - share) * known.look + share * look
-    now = Followed(face.points, mean, (1 - share) * known.usual + share * off, 0, rivals, known.seen + 1)
+    pose = known.pose
+    if pose is not None and face.pose is not None:
+        pose = np.asarray((1 - share) * pose + share * face.pose, np.float32)
+    usual = (1 - share) * known.usual + share * off
+    now = Followed(face.points, mean, usual, 0, rivals, wary, known.seen + 1, pose)
     return now, None if covered else face
 
 
 def _again(known: Followed, rgb: Rgb, faces: list[Landmarks]) -> Landmarks | None:
-    """The face that is likely the one known, by place while it is fresh, by look where there are others."""
+    """The face that is likely the one known, by place while that says enough, by look where it may be another's."""
     assert known.points is not None
-    looking = known.look is not None and (known.rivals or len(faces) > 1)
+    looking = known.wary > 0 or (known.gap > 0 and (known.rivals or len(faces) > 1))
     reach = math.inf
     if known.gap <= FORGET:
         reach = REACH + (WIDEN_LOOKING if looking else WIDEN) * known.gap
@@ -125,12 +136,20 @@ def _again(known: Followed, rgb: Rgb, faces: list[Landmarks]) -> Landmarks | Non
         place, off = _unlikeness(face.points, known.points), 0.0
         if looking and known.look is not None:
             off = _rms(look_of(rgb, face) - known.look)
-            if off > max(STRANGE, TIMES_USUAL * known.usual):
+            if off > _most(STRANGE, known, face):
                 continue
         cost = off / LOOK_COUNTS + (place if math.isfinite(reach) else 0.0)
         if place < reach and cost < best_cost:
             best, best_cost = face, cost
     return best
+
+
+def _most(least: float, known: Followed, face: Landmarks) -> float:
+    """How unlike what is known a face may look, in grey levels: `least`, or more where it turns or changes often."""
+    turned = 0.0
+    if known.pose is not None and face.pose is not None:
+        turned = float(np.abs(face.pose - known.pose)[:2].max())  # rolling is undone
+    return max(least + TURNING * turned, TIMES_USUAL * known.usual)
 
 
 def _unlikeness(a: Floats, b: Floats) -> float:
@@ -140,11 +159,11 @@ def _unlikeness(a: Floats, b: Floats) -> float:
     return distance / math.sqrt(size_a * size_b) + abs(math.log2(size_a / size_b))
 
 
-def _alone(face: Landmarks, faces: list[Landmarks]) -> bool:
-    """Whether no other face's middle lies nearer than this one's size."""
+def _apart(face: Landmarks, faces: list[Landmarks], sizes: float) -> bool:
+    """Whether no other face's middle lies nearer than so many of this one's sizes."""
     size = float(np.ptp(face.points, 0).max())
     gaps = [np.hypot(*(face.points.mean(0) - other.points.mean(0))) for other in faces if other is not face]
-    return all(gap > size for gap in gaps)
+    return all(gap > sizes * size for gap in gaps)
 
 
 _LOOK = 16  # pixels

@@ -12,13 +12,13 @@ RED, BLUE, HAND = (200, 60, 60), (40, 60, 190), (225, 190, 165)
 HEIGHT, WIDTH, SIZE = 120, 400, 60
 
 
-def face_at(x: float, y: float = 60, size: float = SIZE) -> Landmarks:
-    """A face with eyes, a mouth and a width."""
+def face_at(x: float, y: float = 60, size: float = SIZE, yaw: float = 0) -> Landmarks:
+    """A face with eyes, a mouth, a width and a pose."""
     shape = np.zeros((68, 2))
     shape[:17] = np.stack([np.linspace(-0.5, 0.5, 17), 0.4 * np.sin(np.linspace(0, np.pi, 17))], 1)
     shape[36:42], shape[42:48], shape[48:68] = (-0.2, -0.2), (0.2, -0.2), (0, 0.25)
     shape[27:36] = (0, 0)
-    return Landmarks((shape * size + (x, y)).astype(np.float32), 0.9)
+    return Landmarks((shape * size + (x, y)).astype(np.float32), 0.9, pose=np.array([yaw, 0, 0], np.float32))
 
 
 def picture(*people: tuple[float, tuple[int, int, int]]) -> np.ndarray:
@@ -132,8 +132,20 @@ def test_a_face_that_is_covered_is_not_trusted_until_it_is_bare_again():
     assert places == [200] * 10 + [None] * 8 + [200] * 4
 
 
+def test_a_head_that_turns_looks_different_and_is_trusted():
+    turns = [(picture((200, (200 - k, 60 + k // 2, 60))), [face_at(200, yaw=k)]) for k in range(0, 50, 2)]
+    assert followed([turns[0]] * 15 + turns)[0] == [200] * 40
+
+
+def test_who_makes_a_face_is_followed_by_place_while_others_keep_away():
+    calm, wry = (200, 60, 60), (175, 40, 60)  # some 18 grey levels
+    clip = [(picture((100, calm), (300, BLUE)), [face_at(100), face_at(300)])] * 15
+    clip += [(picture((100, wry), (300, BLUE)), [face_at(100), face_at(300)])] * 5
+    assert followed(clip, parse_choice("left", ""))[0] == [100] * 20
+
+
 def test_a_light_that_is_switched_on_is_got_used_to():
-    dim, bright = (picture((200, RED)), [face_at(200)]), (picture((200, (255, 100, 100))), [face_at(200)])
+    dim, bright = (picture((200, RED)), [face_at(200)]), (picture((200, (255, 120, 120))), [face_at(200)])
     places, _ = followed([dim] * 10 + [bright] * 100)
     assert places[10] is None
     assert places[-30:] == [200] * 30
