@@ -23,8 +23,8 @@ from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
     from .pipeline import Hooks, Options
+    from .resume import Checkpoint
     from .template import Motion
     from .trace import Trace
     from .types import Frame, VideoInfo
@@ -424,7 +424,7 @@ def _checkpoint(job: _Job, console: Console) -> Checkpoint:
     Raises:
         UsageError: there is one, and neither --resume nor -y says what is to become of it.
     """
-    from .checkpoint import Checkpoint
+    from .resume import Checkpoint
 
     checkpoint = Checkpoint(job.output.with_name(f"{job.output.name}.checkpoint"), job.resume, console.warn)
     if job.resume and not checkpoint.exists:

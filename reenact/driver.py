@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import landmarks, template
-from .checkpoint import Checkpoint
 from .cuts import CutFinder
 from .detectors import Detector
 from .errors import NoFaceError
@@ -22,6 +21,7 @@ from .files import ArrayFile
 from .follow import Choice, Followed
 from .images import is_image, read_image
 from .landmarks import Stretch, Threshold
+from .resume import Checkpoint
 from .template import Motion
 from .types import FaceTrack, Frame, Landmarks, Rgb
 from .video import probe, read_frames

@@ -22,7 +22,6 @@ from . import expression, generators, landmarks, mapper, mesh, motion
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .check import hard_motion, hard_target
-from .checkpoint import Checkpoint, job
 from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
@@ -34,6 +33,7 @@ from .geometry import apply, inverse, scale_of
 from .images import read_image, to_tensor
 from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_features
+from .resume import Checkpoint, job
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .template import Motion
@@ -219,7 +219,11 @@ class Run:
     def _job(self, target: Path) -> dict[str, str]:
         """All that the frames depend on, in words."""
         program = f"torch {torch.__version__}, {self.device}"
-        return job({"target": target, "driver": self.driver.path}, self.options, program)
+        if self.options.noise == "random":
+            raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
+        files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
+        files = {name: path for name, path in files.items() if path.is_file()}
+        return job({"target": target, "driver": self.driver.path, **files}, self.options, program)
 
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"
@@ -428,6 +432,7 @@ class Run:
         poses = zero_phase(landmarks.fill_gaps(self.track.pose, self.track), self.options.smooth, self.track.cuts)
         # A single picture has no turn to follow: its pose itself is taken.
         since = poses[self.anchors] if len(poses) > 1 else np.zeros_like(poses)
+        poses = since + self._presence()[:, None] * (poses - since)
         rest = self.rest.mesh[0].cpu().double().numpy()
         return lambda index: lambda points: motion.turned(points, rest, poses[index], since[index])
 

@@ -38,7 +38,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     report = check(
         args.target, args.driver,
         parse_choice(args.target_face, "--target-face"), parse_choice(args.driver_face, "--driver-face"),
-        weights.WeightStore(weights.default_root(), offline=args.offline, on_progress=console.download),
+        weights.WeightStore(
+            weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
+        ),
         args.device, console.progress,
     )  # fmt: skip
     console.close()

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from reenact import checkpoint as module
-from reenact.checkpoint import Checkpoint, job
+from reenact import resume as module
 from reenact.errors import UsageError
+from reenact.resume import Checkpoint, job
 from reenact.types import Frame
 
 RANDOM = np.random.default_rng(0)
