@@ -112,10 +112,10 @@ def load(path: Path) -> Checkpoint:
             raise UnfitError("is not one of the safetensors files that `reenact weights convert` writes")
         about = json.loads(header)
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-    exits = about["exits"]
+    exits, clamp = about["exits"], about["clamp"]
     return Checkpoint(
-        about["kind"], tensors, float(about["mapping_rate"]), about["clamp"], int(about["half_from"]),
-        int(about["fused_from"]), None if exits is None else tuple(exits), dict(about["source"]),
+        about["kind"], tensors, float(about["mapping_rate"]), clamp and float(clamp), int(about["half_from"]),
+        int(about["fused_from"]), None if exits is None else tuple(map(int, exits)), dict(about["source"]),
     )  # fmt: skip
 
 
@@ -152,6 +152,12 @@ def layout(kind: str, channels: Mapping[int, int], mapping_layers: int = 8) -> d
     return shapes
 
 
+def _measured(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
+    """The names and shapes of what a generator measures of itself: W's covariance, and linear readouts."""
+    channels = checkpoint.channels if checkpoint.kind == "stylegan1" else dict.fromkeys(checkpoint.channels, 3)
+    return {"mapping.w_covariance": (W, W), **{f"exits.{r}": (c + 1, 3) for r, c in channels.items()}}
+
+
 def _resolutions(tensors: Mapping[str, Any]) -> list[int]:
     found = (re.fullmatch(r"synthesis\.b(\d+)\.conv1\.weight", name) for name in tensors)
     return sorted(int(match[1]) for match in found if match)
@@ -177,7 +183,9 @@ def checked(checkpoint: Checkpoint, declared: int | None = None) -> Checkpoint:
     if max(checkpoint.channels.values()) > MOST_CHANNELS:
         raise UnfitError(f"has layers of more than {MOST_CHANNELS} channels")
     count = sum(1 for name in tensors if re.fullmatch(r"mapping\.fc\d+\.weight", name))
-    wanted = layout(checkpoint.kind, checkpoint.channels, count)
+    wanted = {**layout(checkpoint.kind, checkpoint.channels, count), **_measured(checkpoint)}
+    if missing := [s for s in checkpoint.exits or () if f"exits.{s}" not in tensors]:
+        raise UnfitError(f"lacks exits.{missing[0]}")
     for name, shape in wanted.items():
         if name not in tensors:
             if not _OPTIONAL.fullmatch(name):

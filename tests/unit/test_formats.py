@@ -251,6 +251,19 @@ def test_another_safetensors_file(tmp_path):
     assert "'stylegan9'" in complaint(tmp_path, (tmp_path / "a.file").read_bytes())
 
 
+def test_our_own_file_with_readouts_that_do_not_fit(tmp_path):
+    checkpoint = stylegans.build(stylegans.random_checkpoint("stylegan2", 256, 4)).measured()
+    assert checkpoint.exits == (128,)
+    for name, value, said in [
+        ("exits.128", torch.zeros(5, 3), "has exits.128 of the shape [5, 3]; [4, 3] would fit"),
+        ("mapping.w_covariance", torch.zeros(3), "has mapping.w_covariance of the shape [3]"),
+        ("exits.128", None, "lacks exits.128"),
+    ]:
+        tensors = {key: x for key, x in {**checkpoint.tensors, name: value}.items() if x is not None}
+        checkpoints.save(replace(checkpoint, tensors=tensors), tmp_path / "a.file")
+        assert said in complaint(tmp_path, (tmp_path / "a.file").read_bytes())
+
+
 def test_our_own_file_cut_short(tmp_path, two):
     checkpoints.save(two, tmp_path / "a.file")
     data = (tmp_path / "a.file").read_bytes()
