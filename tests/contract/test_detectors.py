@@ -335,3 +335,12 @@ def test_without_dlib_it_says_how_to_get_it(store, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "dlib", None)
     with pytest.raises(WeightsError, match=r"pip install 'reenact\[dlib\]'"):
         plugins.module("detectors", "dlib").create(store, CPU)
+
+
+@pytest.mark.pretrained
+def test_it_goes_on_where_another_call_left_off(detector):
+    clip = [pasted((200 + 6 * i, 80, 256)) for i in range(4)]
+    whole = list(detector.track(clip))
+    rest = list(detector.track(clip[2:], whole[1]))
+    for (face,), (again,) in zip(whole[2:], rest, strict=True):
+        np.testing.assert_allclose(again.points, face.points, atol=1)

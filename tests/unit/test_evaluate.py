@@ -32,7 +32,7 @@ class Detector:
     def __init__(self) -> None:
         self.clips = 0
 
-    def track(self, frames) -> Iterator[list[Landmarks]]:
+    def track(self, frames, known=()) -> Iterator[list[Landmarks]]:
         self.clips += 1
         for rgb in frames:
             grey = float(rgb.mean())
