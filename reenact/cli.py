@@ -37,6 +37,7 @@ T = TypeVar("T")
 W = TypeVar("W", "MatteWriter", "VideoWriter")
 
 DEFAULT_PRESET = "balanced"
+AUDIO = ("copy", "encode", "none")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 INTERRUPTED = 130
 
@@ -148,6 +149,8 @@ def _add_files(group: _Group) -> None:
     result = "the result: .mp4 .mkv .mov .webm, or .png .jpg .webp where DRIVER is a picture"
     add("-o", "--output", metavar="OUT", type=Path, required=True, help=result)
     add("-y", "--overwrite", action="store_true", help="replace what is there")
+    sound = "copy: DRIVER's, packet by packet where OUT can hold it; encode: cut to the sample; none (default: copy)"
+    add("--audio", metavar="HOW", default="copy", help=sound)
     add("--side-by-side", action="store_true", help="show target, driver and result in a row")
     add("--matte", metavar="FILE.mkv", type=Path, help="also save, losslessly, where the result differs from TARGET")
     add("--trace", metavar="DIR", type=Path, help="also save intermediate pictures and loss curves")
@@ -366,6 +369,7 @@ class _Job:
     matte: Path | None
     overwrite: bool
     side_by_side: bool
+    audio: str  # one of `AUDIO`
     options: Options
     video: VideoInfo | None  # of the driver; None: it is a picture
     pictured: bool  # whether the driver has pictures; a template has none
@@ -453,7 +457,7 @@ def _checked(args: argparse.Namespace) -> _Job:
     from .images import is_image
     from .video import SUFFIXES, check_output, probe
 
-    options = _options(args)
+    options, audio = _options(args), _one_of("--audio", args.audio, AUDIO)
     if not args.driver.exists():
         raise VideoError(f"{args.driver}: no such file")
     video: VideoInfo | None
@@ -482,8 +486,8 @@ def _checked(args: argparse.Namespace) -> _Job:
     if args.latents_sound and not args.latents:
         raise UsageError("--latents-sound: goes with --latents, which names the file")
     return _Job(
-        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, options, video,
-        not template.is_template(args.driver), args.latents, args.latents_sound, args.export_csv, args.resume,
+        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, audio, options,
+        video, not template.is_template(args.driver), args.latents, args.latents_sound, args.export_csv, args.resume,
     )  # fmt: skip
 
 
@@ -552,8 +556,8 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
     def opened(kind: type[W], path: Path, frame: Frame) -> W:
         height, width = frame.rgb.shape[:2]
         return files.enter_context(kind(
-            path, width, height, job.video, audio_from=sound, cut=job.is_cut, overwrite=job.overwrite,
-            inputs=(job.target,), on_warning=console.warn,
+            path, width, height, job.video, audio_from=None if job.audio == "none" else sound, cut=job.is_cut,
+            overwrite=job.overwrite, inputs=(job.target,), on_warning=console.warn, encode_sound=job.audio == "encode",
         ))  # fmt: skip
 
     count, video, matte = 0, None, None

@@ -93,6 +93,7 @@ class _Writer(ABC):
         inputs: Sequence[str | Path] = (),
         on_warning: Warn | None = None,
         crf: int = 18,
+        encode_sound: bool = False,
     ) -> None:
         if not 0 <= crf <= 51:
             raise UsageError(f"crf {crf}: must be 0 (lossless) to 51 (worst)")
@@ -102,7 +103,7 @@ class _Writer(ABC):
         check_output(self.path, read_from, overwrite, tuple(self.kinds))
         self._kind = self.kinds[self.path.suffix.lower()]
         self._width, self._height, self._driver, self._cut = width, height, driver, cut
-        self._crf = crf
+        self._crf, self._encode_sound = crf, encode_sound
         self._time_base = driver.time_base if driver else Fraction(1, 25)
         self._rate = _nominal_rate(driver)
         self._warn: Warn = on_warning or silent
@@ -312,6 +313,7 @@ class VideoWriter(_Writer):
         on_warning: gets a line for each thing said.
         crf: H.264's constant quality, 0 (lossless) to 51; 18 is hardly told from the original. VP9's scale is
             a little wider and is set accordingly.
+        encode_sound: encode it again in any case, cut to the sample.
 
     Raises:
         UsageError: as `check_output`, or a `crf` out of range.
@@ -354,14 +356,14 @@ class VideoWriter(_Writer):
         )
 
     def _open_sound(self, audio_from: Path) -> Sound | None:
-        return open_sound(audio_from, self._output, self._kind, self._warn)
+        return open_sound(audio_from, self._output, self._kind, self._warn, self._encode_sound)
 
 
 class MatteWriter(_Writer):
     """Writes `Frame.matte`, uint8 [H,W], losslessly: FFV1, 8 bits of grey, .mkv.
 
-    Takes the arguments of `VideoWriter`; `crf` means nothing here. It holds no sound; give `audio_from` all the same,
-    so that its zero is the video's. Matroska rounds stamps to milliseconds.
+    Takes the arguments of `VideoWriter`; `crf` and `encode_sound` mean nothing here. It holds no sound; give
+    `audio_from` all the same, so that its zero is the video's. Matroska rounds stamps to milliseconds.
     """
 
     kinds = MATTE_KINDS
