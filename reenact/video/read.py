@@ -98,7 +98,9 @@ def _read(path: Path, start: float, end: float, max_frames: int | None, warn: Wa
         index = 0
         pictures = clock.stamped(_decoded(container, stream, clock.damaged))
         for (pts, seconds), picture in deinterlaced(pictures, clock.once):
-            display = display or _display(path, stream, picture)
+            if display is None:
+                display = _display(path, stream, picture)
+                clock.began(pts, stream.start_time)
             if seconds >= end:
                 return
             if seconds >= start:
@@ -274,6 +276,11 @@ class _Clock:
         if self._first is not None and self._decoded is not None:  # one picture is looked ahead
             seconds = max(seconds, float((self._decoded - self._first) * self._time_base))
         self.once("damage", f"{how} at about {seconds:.2f} s; going on with what decodes")
+
+    def began(self, pts: int, start: int | None) -> None:
+        """Say it if the first picture comes well after the first packet: what lies between needs what is missing."""
+        if start is not None and (late := float((pts - start) * self._time_base)) > 0.1:
+            self.once("key", f"has no key frame in its first {late:.2f} s; the picture begins after them")
 
     def ended(self, duration: float | None) -> None:
         """Say it if the file ends well before the time that its header claims."""
