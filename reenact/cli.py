@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError
+from .stopping import Terminated, heeded
 from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
@@ -59,7 +60,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 1 (failure), 2 (usage) or 130 (Ctrl-C)."""
+    """Run the command; returns its exit status: 0, 1 (failure), 2 (usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     try:
@@ -67,15 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(words)
         console = Console(args.quiet, args.verbose)
         console.accepts_licences = args.accept_licence
-        with console:
+        with console, heeded():
             run(args, console)
         return 0
     except ReenactError as error:
         console.error(str(error))
         return error.exit_status
+    except Terminated as stop:
+        console.stopped(f"stopped by {stop}")
+        return stop.exit_status
     except KeyboardInterrupt:
         console.stopped("stopped")
         return INTERRUPTED
+    except MemoryError:
+        console.error("out of memory; a smaller TARGET, --size or DRIVER takes less")
+        return 1
 
 
 def _command(words: list[str]) -> tuple[argparse.ArgumentParser, _Run, list[str]]:
@@ -532,7 +539,7 @@ def _beside(job: _Job, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]
     for frame in frames:
         driver = next((rgb for index, rgb in acted if index == frame.index), None)
         if driver is None:
-            return
+            raise VideoError(f"{job.driver}: changed while it was being read; start again when nothing writes to it")
         yield frame, replace(frame, rgb=row([target, driver, frame.rgb], len(frame.rgb)), matte=None)
 
 
@@ -575,6 +582,9 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
                 if matte:
                     matte.write(frame)
                 count += 1
+            for writer in (video, matte):
+                if writer:
+                    writer.complete()
     except KeyboardInterrupt:
         if video and video.partial_path:
             console.stopped(f"{video.partial_path} holds the first {_plural(count, 'frame')}")

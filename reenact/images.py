@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError, UsageError
+from .files import unfinished
 from .types import Rgb
 
 MAX_PIXELS = 200_000_000
@@ -183,15 +183,11 @@ def write_image(path: Path, rgb: Rgb) -> None:
             f"{path}: can't write {path.suffix or 'a picture without a suffix'}; use {', '.join(_WRITTEN)}"
         )
     form, settings = _WRITTEN[path.suffix.lower()]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        Image.fromarray(rgb).save(partial, format=form, **settings)
-        partial.replace(path)
+        with unfinished(path) as partial:
+            Image.fromarray(rgb).save(partial, format=form, **settings)
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: can't be written ({_reason(error)})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 # --- Tensors ------------------------------------------------------------------------------------
