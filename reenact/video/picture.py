@@ -179,12 +179,21 @@ def _rgb24(picture: av.VideoFrame, width: int, height: int, say: Say) -> Rgb:
     """sRGB of the given size, by the matrix, range, primaries and transfer function that the picture names."""
     if (hdr := _HDR.get(cast(ColorTrc, picture.color_trc))) is not None:
         say("hdr", f"is HDR ({hdr}); tone-mapped")
-        return _tone_mapped(_converted(picture, width, height, "rgb48le"), cast(ColorTrc, picture.color_trc))
+        transfer = cast(ColorTrc, picture.color_trc)
+        return _in_bands(_converted(picture, width, height, "rgb48le"), lambda band: _tone_mapped(band, transfer))
     if picture.color_primaries == ColorPrimaries.BT2020:
-        return _narrowed(_converted(picture, width, height, "rgb48le"))
+        return _in_bands(_converted(picture, width, height, "rgb48le"), _narrowed)
     if any(component.is_alpha for component in picture.format.components):
         return _on_white(_converted(picture, width, height, "rgba"))
     return cast(Rgb, _converted(picture, width, height, "rgb24"))
+
+
+def _in_bands(pixels: NDArray[np.uint16], convert: Callable[[NDArray[np.uint16]], Rgb]) -> Rgb:
+    """Some rows at a time: floats take four times the memory of the picture."""
+    rgb = np.empty(pixels.shape, np.uint8)
+    for top in range(0, len(pixels), 128):
+        rgb[top : top + 128] = convert(pixels[top : top + 128])
+    return rgb
 
 
 def _converted(picture: av.VideoFrame, width: int, height: int, format: str) -> NDArray[Any]:

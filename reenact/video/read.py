@@ -24,6 +24,9 @@ from reenact.video.picture import Display, deinterlaced, refusal
 
 Warn = Callable[[str], None]
 
+MAX_PIXELS = 100_000_000
+"""Of the largest frame that is decoded; more is taken for damage, and would take gigabytes."""
+
 T = TypeVar("T")
 
 
@@ -131,6 +134,11 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
         if not streams:
             what = "holds sound but no picture" if container.streams.audio else "is not a video"
             raise VideoError(f"{path}: {what}; give a video such as .mp4, .mov, .mkv, .webm or .gif")
+        codec = streams[0].codec_context
+        if codec.width * codec.height > MAX_PIXELS:
+            most = f"at most {MAX_PIXELS // 10**6} million pixels"
+            raise VideoError(f"{path}: {codec.width}x{codec.height} is too large; {most}")
+        codec.options = {"max_pixels": str(MAX_PIXELS)}  # a frame may still claim more
         yield container, streams[0]
 
 

@@ -418,7 +418,7 @@ def loud_parts(path: Path) -> tuple[list[float], int]:
     return found, frame.sample_rate
 
 
-# ---- Half an answer is none
+# ---- What is not wanted
 
 
 def test_a_writer_that_is_asked_for_no_sound_has_none(tmp_path):
@@ -428,3 +428,14 @@ def test_a_writer_that_is_asked_for_no_sound_has_none(tmp_path):
         for frame in read_frames(clip):
             writer.write(frame)
     assert not probe(tmp_path / "out.mp4").has_audio
+
+
+def test_a_frame_that_would_take_gigabytes_is_refused(tmp_path):
+    clip = encode(tmp_path / "c.mov", "png", "gray", frames=1, size=(12_000, 9_000), picture=black)
+    for look in (probe, lambda p: list(read_frames(p))):
+        with pytest.raises(VideoError, match="12000x9000 is too large; at most 100 million pixels"):
+            look(clip)
+
+
+def black(index: int, width: int, height: int) -> np.ndarray:
+    return np.zeros((height, width, 3), np.uint8)
