@@ -46,7 +46,8 @@ _DESCRIPTION = """\
 Make the person in a picture show the facial expressions of the person in a video.
 
 TARGET is a picture of one person. DRIVER is a video of another; its timing and
-its sound go into the result. A DRIVER that is a picture gives a picture.
+its sound go into the result. A DRIVER that is a picture gives a picture, and
+camera:0 is filmed until Ctrl-C.
 Networks that are needed are fetched once, at first use.
 """
 
@@ -152,12 +153,15 @@ def _reenact_parser() -> argparse.ArgumentParser:
 def _add_files(group: _Group) -> None:
     add = group.add_argument
     add("target", metavar="TARGET", type=Path, help="picture of the person to be animated")
-    add("driver", metavar="DRIVER", type=Path, help="video (or picture) of the person who acts")
+    acts = "video (or picture) of the person who acts, or camera:0, camera:NAME"
+    add("driver", metavar="DRIVER", type=Path, help=acts)
     result = "the result: .mp4 .mkv .mov .webm, or .png .jpg .webp where DRIVER is a picture"
     add("-o", "--output", metavar="OUT", type=Path, required=True, help=result)
     add("-y", "--overwrite", action="store_true", help="replace what is there")
     sound = "copy: DRIVER's, packet by packet where OUT can hold it; encode: cut to the sample; none (default: copy)"
     add("--audio", metavar="HOW", default="copy", help=sound)
+    add("--preview", action="store_true", help="show the result in a window, where DRIVER is a camera; q ends it")
+    add("--virtual-camera", action="store_true", help="show it to other programs as a camera's picture, likewise")
     add("--side-by-side", action="store_true", help="show target, driver and result in a row")
     add("--matte", metavar="FILE.mkv", type=Path, help="also save, losslessly, where the result differs from TARGET")
     add("--trace", metavar="DIR", type=Path, help="also save intermediate pictures and loss curves")
@@ -407,8 +411,17 @@ class _Job:
 def _reenact(args: argparse.Namespace, console: Console) -> None:
     from .pipeline import reenact
     from .trace import Trace
+    from .video.camera import is_camera
 
     began = time.monotonic()
+    if is_camera(args.driver):
+        from .filming import film
+
+        film(args, _options(args), WeightStore(weights.default_root(), args.offline, console.download), console)
+        return
+    for flag in ("preview", "virtual_camera"):
+        if getattr(args, flag):
+            raise UsageError(f"--{flag.replace('_', '-')}: shows what a camera films, and {args.driver} is none")
     job = _checked(args)
     trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
     store = WeightStore(

@@ -36,13 +36,23 @@ def zero_phase(values: NDArray[np.floating], sigma: float, cuts: Sequence[int] =
     return out
 
 
-def causal(values: Iterable[NDArray[np.floating]], sigma: float) -> Iterator[NDArray[np.float64]]:
-    """Exponential filter for a live source, with the lag of a Gaussian's `sigma` frames halved."""
-    keep = sigma / (sigma + 1)
-    state: NDArray[np.float64] | None = None
-    for value in values:
-        state = value.astype(np.float64) if state is None else keep * state + (1 - keep) * value
-        yield state
+def causal(
+    items: Iterable[tuple[T, NDArray[np.float32], int]], sigma: float
+) -> Iterator[tuple[T, NDArray[np.float32]]]:
+    """Exponential filter for a live source, with the lag of a Gaussian's `sigma` frames halved.
+
+    Args:
+        items: (passenger, value, segment) per frame; a new segment begins anew.
+        sigma: in frames; 0: none.
+
+    Yields:
+        (passenger, filtered value), each before the next item is asked for.
+    """
+    keep, state, here = sigma / (sigma + 1), None, None
+    for passenger, value, segment in items:
+        state = value.astype(np.float64) if state is None or segment != here else keep * state + (1 - keep) * value
+        here = segment
+        yield passenger, state.astype(np.float32)
 
 
 def delay_line(

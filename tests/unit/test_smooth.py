@@ -84,19 +84,30 @@ def test_the_input_is_left_alone():
 
 
 def test_a_causal_filter_answers_each_value_before_the_next_comes():
-    source = iter(noise(5, 4))
+    source = iter(stream(noise(5, 4)))
     filtered = causal(source, 2.0)
-    assert np.array_equal(next(filtered), noise(5, 4)[0])
+    passenger, value = next(filtered)
+    assert passenger == 0
+    assert np.array_equal(value, noise(5, 4)[0])
     next(filtered)
     assert len(list(source)) == 3
 
 
 def test_a_causal_filter_keeps_what_is_constant_and_approaches_a_step():
-    out = np.array(list(causal([np.array(v) for v in (5.0, 5.0, *[9.0] * 40)], 2.0)))
+    values = [np.array(v, np.float32) for v in (5.0, 5.0, *[9.0] * 40)]
+    out = np.array([value for _, value in causal(stream(values), 2.0)])
     assert out[:2] == pytest.approx([5, 5])
-    assert (np.diff(out[1:]) > 0).all()
+    assert (np.diff(out[1:]) >= 0).all()
     assert out[-1] == pytest.approx(9, abs=1e-3)
     assert out.max() <= 9
+
+
+def test_a_causal_filter_begins_anew_with_a_segment_and_does_nothing_without_a_width():
+    values = noise(6, 2)
+    out = [value for _, value in causal(stream(values, lambda index: index // 3), 2.0)]
+    assert np.array_equal(out[3], values[3])
+    assert not np.array_equal(out[4], values[4])
+    assert all(np.array_equal(a, b) for (_, a), b in zip(causal(stream(values), 0.0), values, strict=True))
 
 
 # --- The delay line -----------------------------------------------------------------------------
