@@ -417,7 +417,7 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
     if is_camera(args.driver):
         from .filming import film
 
-        film(args, _options(args), WeightStore(weights.default_root(), args.offline, console.download), console)
+        film(vars(args), _options(args), WeightStore(weights.default_root(), args.offline, console.download), console)
         return
     for flag in ("preview", "virtual_camera"):
         if getattr(args, flag):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from .console import Console, short
 from .errors import ReenactError, UsageError
@@ -25,8 +25,14 @@ _MEANINGLESS = {
 }
 
 
-def film(args: argparse.Namespace, options: Options, store: WeightStore, console: Console) -> None:
+def film(args: Mapping[str, Any], options: Options, store: WeightStore, console: Console) -> None:
     """Reenact what the camera sees until it is told to end, by Ctrl-C, a key in the preview, --end or --max-frames.
+
+    Args:
+        args: the command's arguments, by name.
+        options: what of them changes the result.
+        store: where weights come from.
+        console: where it is told of.
 
     Raises:
         ReenactError: an argument that doesn't fit a camera, or what `live.live` raises.
@@ -34,25 +40,25 @@ def film(args: argparse.Namespace, options: Options, store: WeightStore, console
     from .live import live
 
     camera = _checked(args, options)
-    screens: list[Screen] = [Preview(f"reenact {camera.name}")] if args.preview else []
-    screens += [VirtualCamera()] if args.virtual_camera else []
+    screens: list[Screen] = [Preview(f"reenact {camera.name}")] if args["preview"] else []
+    screens += [VirtualCamera()] if args["virtual_camera"] else []
     hooks = Hooks(progress=console.progress, note=console.say, warn=console.warn)
-    frames = live(args.target, camera, options, store, hooks)
+    frames = live(args["target"], camera, options, store, hooks)
     with Screens(screens) as shown:
-        count, seconds = _written(args.output, args.target, args.overwrite, frames, camera, shown, console)
+        count, seconds = _written(args["output"], args["target"], args["overwrite"], frames, camera, shown, console)
     console.close()
     rate = short(count / seconds) if seconds else "0"
-    console.say(f"{args.output}: {count} frames, {rate} a second")
+    console.say(f"{args['output']}: {count} frames, {rate} a second")
 
 
-def _checked(args: argparse.Namespace, options: Options) -> Camera:
+def _checked(args: Mapping[str, Any], options: Options) -> Camera:
     for name, flag in _MEANINGLESS.items():
-        if getattr(args, name):
-            raise UsageError(f"{flag}: doesn't go with {args.driver}; record a video, and give that")
+        if args[name]:
+            raise UsageError(f"{flag}: doesn't go with {args['driver']}; record a video, and give that")
     if options.start is not None:
-        raise UsageError(f"--start: {args.driver} begins now; leave it out")
-    camera = Camera.named(str(args.driver))
-    check_output(args.output, (args.target,), args.overwrite, SUFFIXES)
+        raise UsageError(f"--start: {args['driver']} begins now; leave it out")
+    camera = Camera.named(str(args["driver"]))
+    check_output(args["output"], (args["target"],), args["overwrite"], SUFFIXES)
     return camera
 
 

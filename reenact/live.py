@@ -33,6 +33,9 @@ from .weights import WeightStore, default_root
 MOMENT = 1.5
 """Seconds of the camera that are prepared for; whoever is before it had better be at rest."""
 
+RATE = 25.0
+"""Frames a second that filters are meant for, however many there is time for."""
+
 _BOTH = ("Left", "Right")
 # fmt: off
 TYPICAL: tuple[dict[str, float], ...] = (
@@ -153,7 +156,7 @@ class LiveRun(Run):
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
         self.hooks.note(f"{camera.name}: on")
         with Feed(camera) as feed:
-            seen = ((frame, now.flat(), 0) for frame, now in _followed(feed, self.detector, anchor))
+            seen = ((frame, now.flat(), RATE * frame.seconds) for frame, now in _followed(feed, self.detector, anchor))
             for frame, row in causal(seen, self.options.smooth):
                 now = _Seen.of_flat(row)
                 goal = motion.goals(now.mesh[None], anchor.mesh, rest, to_rest, strength)[0]

@@ -37,21 +37,23 @@ def zero_phase(values: NDArray[np.floating], sigma: float, cuts: Sequence[int] =
 
 
 def causal(
-    items: Iterable[tuple[T, NDArray[np.float32], int]], sigma: float
+    items: Iterable[tuple[T, NDArray[np.float32], float]], sigma: float
 ) -> Iterator[tuple[T, NDArray[np.float32]]]:
     """Exponential filter for a live source, with the lag of a Gaussian's `sigma` frames halved.
 
     Args:
-        items: (passenger, value, segment) per frame; a new segment begins anew.
+        items: (passenger, value, time in frames, of which some may have been dropped).
         sigma: in frames; 0: none.
 
     Yields:
         (passenger, filtered value), each before the next item is asked for.
     """
-    keep, state, here = sigma / (sigma + 1), None, None
-    for passenger, value, segment in items:
-        state = value.astype(np.float64) if state is None or segment != here else keep * state + (1 - keep) * value
-        here = segment
+    state: NDArray[np.float64] | None = None
+    before = 0.0
+    for passenger, value, now in items:
+        keep = (sigma / (sigma + 1)) ** max(1.0, now - before)
+        state = value.astype(np.float64) if state is None else keep * state + (1 - keep) * value
+        before = now
         yield passenger, state.astype(np.float32)
 
 
