@@ -1,14 +1,14 @@
 """Reenactment while the driver is being filmed: one pass, nothing that comes later is known.
 
 A moment of the camera is recorded and prepared for as a clip would be: it has the face at rest that motion is counted
-from. How the target's face shows expressions is learnt from that and from `TYPICAL` ones, since the driver's are still
-to come. Then each picture is followed, filtered causally, and shown; what there is no time for is dropped.
+from. A generator without a mapper learns how to show expressions from that and from `TYPICAL` ones, since the driver's
+are still to come. Then each picture is followed, filtered causally, and shown; what there is no time for is dropped.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -149,9 +149,7 @@ class LiveRun(Run):
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose)
         anchor = self._anchor()
-        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
-        goals = self._live_goals(torch.cat([self._seen(), self._typical(anchor)]), anchor, solver.rest)
-        response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
+        showing = self._learnt(probe, anchor)
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
         self.hooks.note(f"{camera.name}: on")
@@ -160,9 +158,18 @@ class LiveRun(Run):
             for frame, row in causal(seen, self.options.smooth):
                 now = _Seen.of_flat(row)
                 goal = motion.goals(now.mesh[None], anchor.mesh, rest, to_rest, strength)[0]
-                wanted = self._live_goals(torch.from_numpy(now.expression)[None].to(self.device), anchor, solver.rest)
-                face = self._drawn(solver.latent(response(wanted[0])), probe)
+                face = self._drawn(showing(torch.from_numpy(now.expression).to(self.device)), probe)
                 yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
+
+    def _learnt(self, probe: expression.Probe, anchor: _Seen) -> Callable[[Tensor], Tensor]:
+        """What gives the latent [L,512] that shows what the driver does [M]."""
+        if self.mapper:
+            rest = self.rest.expression
+            return lambda seen: self._showing(self.w, self._live_goals(seen, anchor, rest))
+        solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
+        goals = self._live_goals(torch.cat([self._seen(), self._typical(anchor)]), anchor, solver.rest)
+        response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
+        return lambda seen: solver.latent(response(self._live_goals(seen, anchor, solver.rest)))
 
     def _anchor(self) -> _Seen:
         """What motion is counted from."""
@@ -171,7 +178,7 @@ class LiveRun(Run):
         return _Seen(self.mesh[index], self._seen()[index].cpu().numpy())
 
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:
-        """What the drawn face should show, for what the driver shows [N,M]."""
+        """What the drawn face should show, for what the driver shows [...,M]."""
         start = None if self._absolute() else torch.from_numpy(anchor.expression).to(seen)
         return expression.goals(seen, start, rest, self.strength.to(self.device))
 

@@ -210,7 +210,7 @@ class Run:
         self.triangles = read_triangles(task)
         self.motion = self._follow_driver()
         self.track = self.motion.track
-        self.mesh = self._spooled_mesh() if options.fuse.method == "expression" else None
+        self.mesh = self._spooled_mesh() if options.fuse.method != "splice" else None
         self.rest = self._measured_target()
         self.anchors = self._find_anchors()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)

@@ -44,7 +44,9 @@ class Tiny:
 
     name = "mobile"
     num_layers = mobile.SLOTS
-    live_layers = expression_layers = paper_layers = (2, 4)
+    live_layers = mobile.MobileGenerator.live_layers
+    expression_layers = mobile.MobileGenerator.expression_layers
+    paper_layers = mobile.MobileGenerator.paper_layers
     sizes = (128, 256, 512, 1024)
 
     def __init__(self) -> None:
