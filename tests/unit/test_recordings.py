@@ -66,6 +66,24 @@ def test_a_browsers_webm_of_unknown_duration_keeps_its_stamps_and_its_sound(tmp_
     assert packets_of(tmp_path / "out.mp4") == packets_of(clip)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov", ".webm"])
+def test_a_webcams_avi_of_jpegs_and_plain_samples(tmp_path, suffix):
+    pictures = encode(tmp_path / "p.avi", "mjpeg", "yuvj420p", frames=50)
+    sound = make_clip(tmp_path / "s.mkv", range(50), sound="pcm_s16le")
+    clip = tmp_path / "webcam.avi"
+    with av.open(str(pictures)) as a, av.open(str(sound)) as b, av.open(str(clip), "w") as output:
+        streams = [output.add_stream_from_template(s) for s in (a.streams.video[0], b.streams.audio[0])]
+        packets = [[p for p in c.demux(c.streams[i]) if p.size] for i, c in enumerate((a, b))]
+        for stream, group in zip(streams, packets, strict=True):
+            for packet in group:
+                packet.stream = stream
+        for packet in sorted([*packets[0], *packets[1]], key=lambda p: p.dts * p.time_base):
+            output.mux(packet)
+    copy(clip, tmp_path / f"out{suffix}")
+    assert stamps_of(tmp_path / f"out{suffix}") == [Fraction(i, 25) for i in range(50)]
+    assert abs(lag(tone(sound), tone(tmp_path / f"out{suffix}"))) <= 48
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".ts"])
 def test_a_start_without_a_key_frame_is_left_out_and_said(tmp_path, suffix):
     # A picture that moves, in groups of twelve: without the first key frame eleven are lost.

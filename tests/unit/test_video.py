@@ -37,7 +37,8 @@ CFR_25 = [512 * i for i in range(30)], Fraction(1, 12800), Fraction(25)
 NTSC = [1001 * i for i in range(30)], Fraction(1, 30000), Fraction(30000, 1001)
 VFR = np.cumsum(np.random.default_rng(1).integers(400, 9000, 30)).tolist(), Fraction(1, 90000), Fraction(30)
 VFR[0].insert(0, 0)
-RATES = pytest.mark.parametrize("rate", [CFR_25, NTSC, VFR], ids=["25", "29.97", "vfr"])
+FILM = [1001 * i for i in range(30)], Fraction(1, 24000), Fraction(24000, 1001)
+RATES = pytest.mark.parametrize("rate", [CFR_25, NTSC, FILM, VFR], ids=["25", "29.97", "23.976", "vfr"])
 
 
 def seconds_of(frames: list[Frame], source: Path) -> list[Fraction]:
