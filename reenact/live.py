@@ -10,14 +10,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import expression, motion
-from .compose import Composer
+from . import expression, landmarks, motion
 from .detectors import Detector
 from .errors import NoFaceError, UsageError, VideoError
 from .face_landmarker import BLENDSHAPES, canonical_axes, to_68
@@ -80,6 +80,8 @@ def live(
     options = options or Options()
     if options.fuse.method == "splice":
         raise UsageError("--fuse splice: takes too long for a camera; use --fuse expression")
+    if options.fuse.motion == "absolute":
+        raise UsageError("--motion absolute: a camera's motion is counted from its first moment; leave it out")
     run = _prepared(Path(target), camera, options, store or WeightStore(default_root()), hooks or Hooks())
     for frame in run.shown(camera):
         if options.end is not None and frame.seconds >= options.end:
@@ -124,17 +126,18 @@ class _Seen:
     """One moment of the driver."""
 
     mesh: Floats  # [478,3]
+    pose: Floats  # [3]
     expression: Floats  # [M]
 
     def flat(self) -> Floats:
-        """Both as one row, for a filter."""
-        return np.concatenate([self.mesh.ravel(), self.expression])
+        """All as one row, for a filter."""
+        return np.concatenate([self.mesh.ravel(), self.pose, self.expression])
 
     @classmethod
     def of_flat(cls, row: Floats) -> _Seen:
         """The other way."""
-        count = 478 * 3
-        return cls(row[:count].reshape(478, 3), row[count:])
+        mesh, pose, seen = np.split(row, [478 * 3, 478 * 3 + 3])
+        return cls(mesh.reshape(478, 3), pose, seen)
 
 
 class LiveRun(Run):
@@ -145,21 +148,22 @@ class LiveRun(Run):
         with torch.inference_mode():
             probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], self.size))
         base = self._drawn(self.w, probe)
-        rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
+        composer = self._composer(base)
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
-        composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose)
         anchor = self._anchor()
         showing = self._learnt(probe, anchor)
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
+        mesh, turns = self.rest.mesh[0].cpu().double().numpy(), self.options.pose == "driver"
         self.hooks.note(f"{camera.name}: on")
         with Feed(camera) as feed:
             seen = ((frame, now.flat(), RATE * frame.seconds) for frame, now in _followed(feed, self.detector, anchor))
             for frame, row in causal(seen, self.options.smooth):
                 now = _Seen.of_flat(row)
-                goal = motion.goals(now.mesh[None], anchor.mesh, rest, to_rest, strength)[0]
+                goal = motion.goals(now.mesh[None], anchor.mesh, composer.rest, to_rest, strength)[0]
                 face = self._drawn(showing(torch.from_numpy(now.expression).to(self.device)), probe)
-                yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
+                turn = partial(motion.turned, mesh=mesh, pose=now.pose, since=anchor.pose) if turns else None
+                yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn)
 
     def _learnt(self, probe: expression.Probe, anchor: _Seen) -> Callable[[Tensor], Tensor]:
         """What gives the latent [L,512] that shows what the driver does [M]."""
@@ -174,12 +178,13 @@ class LiveRun(Run):
     def _anchor(self) -> _Seen:
         """What motion is counted from."""
         assert self.mesh is not None  # where faces are composed
-        index = int(self.anchors[0])
-        return _Seen(self.mesh[index], self._seen()[index].cpu().numpy())
+        index, pose = int(self.anchors[0]), self.track.pose
+        assert pose is not None  # as the mesh
+        return _Seen(self.mesh[index], landmarks.fill_gaps(pose, self.track)[index], self._seen()[index].cpu().numpy())
 
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:
         """What the drawn face should show, for what the driver shows [...,M]."""
-        start = None if self._absolute() else torch.from_numpy(anchor.expression).to(seen)
+        start = torch.from_numpy(anchor.expression).to(seen)
         return expression.goals(seen, start, rest, self.strength.to(self.device))
 
     def _typical(self, anchor: _Seen) -> Tensor:
@@ -207,8 +212,8 @@ def _followed(frames: Feed, detector: Detector, before: _Seen) -> Iterator[tuple
     last: Landmarks | None = None
     for faces in detector.track(pictures()):
         face = _same(faces, last)
-        if face is not None and face.mesh is not None:
-            last, before = face, _Seen(face.mesh, expression.of_landmarks(face).numpy())
+        if face is not None and face.mesh is not None and face.pose is not None:
+            last, before = face, _Seen(face.mesh, face.pose, expression.of_landmarks(face).numpy())
         yield held.pop(0), before
 
 

@@ -391,10 +391,8 @@ class Run:
 
     def _composed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[Frame]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
-        rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
-        reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
-        composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
-        goal_of, turn_of, scenes = self._motion(rest), self._turns(), self._scenes()
+        composer = self._composer(base)
+        goal_of, turn_of, scenes = self._motion(composer.rest), self._turns(), self._scenes()
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
@@ -407,6 +405,11 @@ class Run:
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn_of(frame.index))
+
+    def _composer(self, base: Drawn) -> Composer:
+        rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
+        reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
+        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
 
     def _motion(self, rest: NDArray[np.float64]) -> Callable[[int], NDArray[np.float64]]:
         """Where the target's points [478,2], at `rest`, should be in a frame, in units of its crop."""

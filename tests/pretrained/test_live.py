@@ -55,9 +55,18 @@ def test_a_camera_that_sees_nobody_is_one_line(store, tmp_path):
         next(live(SAMPLES / "target.jpg", camera, QUICK, store))
 
 
-def test_a_preset_that_takes_too_long_is_refused():
-    with pytest.raises(UsageError, match="splice"):
-        next(live(SAMPLES / "target.jpg", Camera.named("camera:0"), PRESETS["paper"]))
+@pytest.mark.parametrize(("fuse", "why"), [({"method": "splice"}, "splice"), ({"motion": "absolute"}, "absolute")])
+def test_what_a_camera_cannot_have_is_refused(fuse, why):
+    with pytest.raises(UsageError, match=why):
+        next(live(SAMPLES / "target.jpg", Camera.named("camera:0"), replace(QUICK, fuse=replace(QUICK.fuse, **fuse))))
+
+
+def test_the_head_turns_where_that_is_asked_for(store):
+    camera = Camera.named(f"camera:{SAMPLES / 'driver.mp4'}")
+    options = replace(QUICK, pose="driver", max_frames=2)
+    frames = list(live(SAMPLES / "target.jpg", camera, options, store))
+    assert len(frames) == 2
+    assert frames[1].matte.any()
 
 
 def test_the_command_films_so_many_frames(tmp_path):
