@@ -414,19 +414,19 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
     from .video.camera import is_camera
 
     began = time.monotonic()
+    store = WeightStore(
+        weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
+    )
     if is_camera(args.driver):
         from .filming import film
 
-        film(vars(args), _options(args), WeightStore(weights.default_root(), args.offline, console.download), console)
+        film(vars(args), _options(args), store, console)
         return
     for flag in ("preview", "virtual_camera"):
         if getattr(args, flag):
             raise UsageError(f"--{flag.replace('_', '-')}: shows what a camera films, and {args.driver} is none")
     job = _checked(args)
     trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
-    store = WeightStore(
-        weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
-    )
     checkpoint = _checkpoint(job, console)
     try:
         frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace), checkpoint)

@@ -22,6 +22,9 @@ _MEANINGLESS = {
     "side_by_side": "--side-by-side",
     "matte": "--matte",
     "trace": "--trace",
+    "resume": "--resume",
+    "latents": "--latents",
+    "export_csv": "--export-csv",
 }
 
 

@@ -36,12 +36,13 @@ import av
 import numpy as np
 from PIL import Image
 
-from reenact import cli, pipeline, weights
+from reenact import cli, pipeline, template, weights
 from reenact.errors import ReenactError
 from reenact.images import is_image, read_image
 from reenact.manifest import read_manifest
 from reenact.pipeline import Hooks, Options
-from reenact.types import Frame
+from reenact.resume import Checkpoint
+from reenact.types import FaceTrack, Floats, Frame
 from reenact.video import Passes
 from reenact.weights import WeightStore
 
@@ -66,6 +67,7 @@ def make_seeds(folder: Path) -> dict[str, list[Seed]]:
     return {
         "video": [*_videos(folder)],
         "picture": [*_pictures()],
+        "template": [_template(folder / "a.npz", None), _template(folder / "b.npz", folder / "h264.mp4")],
         "list": [
             Seed("pairs.toml", b'[[pair]]\ntarget = "a.png"\ndriver = "b.mp4"\n\n[[pair]]\nname = "x"\nkind = "self"\n'
                  b'driver = "b.mp4"\n'),
@@ -143,6 +145,20 @@ def _pictures() -> Iterator[Seed]:
         yield Seed(name, file.getvalue())
 
 
+def _template(path: Path, sound: Path | None) -> Seed:
+    random = np.random.default_rng(0)
+
+    def some(*shape: int) -> Floats:
+        return random.uniform(0, 1, (12, *shape)).astype(np.float32)
+
+    track = FaceTrack(
+        100 * some(68, 2), some(), np.ones(12, np.bool_), (5,), some(51), some(3), some(478, 3), some()
+    )  # fmt: skip
+    clock = np.arange(12, dtype=np.int64)
+    template.save(path, template.Motion(track, clock, clock / 25, Fraction(1, 25), Fraction(25), 0.48, (64, 64)), sound)
+    return Seed(path.name, path.read_bytes())
+
+
 # ---- How
 
 
@@ -217,11 +233,17 @@ def stand_in(
     options: Options | None = None,
     store: WeightStore | None = None,
     hooks: Hooks | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Iterator[Frame]:
     """`pipeline.reenact` without networks: both files are read as there, and a corner of the target is the result."""
     o, warn = options or Options(), (hooks or Hooks()).warn
     rgb = np.ascontiguousarray(read_image(Path(target))[:64, :64])
     matte = np.zeros(rgb.shape[:2], np.uint8)
+    if template.is_template(Path(driver)):
+        motion = template.load(Path(driver)).part(o.start, o.end, o.max_frames)
+        for index, pts in enumerate(motion.pts.tolist()):
+            yield Frame(rgb, index, pts, float(motion.seconds[index]), matte)
+        return
     if is_image(Path(driver)):
         read_image(Path(driver))
         yield Frame(rgb, 0, 0, 0.0, matte)
@@ -236,7 +258,7 @@ def stand_in(
 def run_case(number: int, seed: int, seeds: dict[str, list[Seed]], folder: Path) -> str:
     """Do one case in an empty folder; says how it ended, "ok" or "refused". Other than that it raises."""
     rng = np.random.default_rng((seed, number))
-    kind = ["video", "video", "video", "video", "picture", "picture", "list", "weights"][number % 8]
+    kind = ["video", "video", "video", "video", "picture", "template", "list", "weights"][number % 8]
     chosen = seeds[kind][rng.integers(len(seeds[kind]))]
     data = damaged(chosen.data, rng, [s.data for s in seeds[kind]])
     path = folder / chosen.name
@@ -262,7 +284,7 @@ def _command(kind: str, path: Path, rng: Rng, seeds: dict[str, list[Seed]], fold
     target, driver = folder / "whole.png", path
     whole = next(s for s in seeds["picture"] if s.name == "a.png")
     target.write_bytes(whole.data)
-    if kind == "picture" and rng.integers(2):
+    if kind == "picture" and rng.integers(3):
         target, driver = path, target
     out = folder / ("out.png" if is_image(driver) else ["out.mp4", "out.mkv", "out.webm", "out.mov"][rng.integers(4)])
     words = [str(target), str(driver), "-o", str(out), "--audio", ["copy", "copy", "encode", "none"][rng.integers(4)]]
@@ -306,6 +328,9 @@ def _work(pipe: Connection, seed: int, seeds: dict[str, list[Seed]], base: Path)
     pipeline.reenact = stand_in
     warnings.simplefilter("always")
     outside: list[str] = []
+    temporary = base / "temporary"
+    temporary.mkdir(exist_ok=True)
+    tempfile.tempdir = str(temporary)
     sys.addaudithook(lambda event, args: _watch(event, args, base, outside))
     while (number := pipe.recv()) is not None:
         folder = base / f"case-{number}"
@@ -315,6 +340,8 @@ def _work(pipe: Connection, seed: int, seeds: dict[str, list[Seed]], base: Path)
             ended, why = run_case(number, seed, seeds, folder), None
         except Exception:
             ended, why = None, traceback.format_exc()
+        if left := [path.name for path in temporary.iterdir()]:
+            ended, why = None, f"left a temporary file: {left[0]}"
         if outside:
             ended, why = None, f"written outside its folder: {outside[0]}"
         shutil.rmtree(folder, ignore_errors=True)

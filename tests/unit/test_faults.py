@@ -140,7 +140,7 @@ class Stub:
     def __init__(self, under_way):
         self.under_way = under_way
 
-    def __call__(self, target, driver, options, store=None, hooks=Hooks()):  # noqa: B008  # frozen
+    def __call__(self, target, driver, options, store=None, hooks=Hooks(), checkpoint=None):  # noqa: B008  # frozen
         frames = list(read_frames(Path(driver)))
         for frame in frames:
             if frame is frames[-1]:

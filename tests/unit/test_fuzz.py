@@ -30,7 +30,7 @@ def seeds(fuzz, tmp_path_factory):
 
 def test_whole_files_are_not_refused(fuzz, seeds, tmp_path, monkeypatch):
     monkeypatch.setattr("reenact.pipeline.reenact", fuzz.stand_in)
-    for kind in ("video", "picture"):
+    for kind in ("video", "picture", "template"):
         for number, seed in enumerate(seeds[kind]):
             folder = tmp_path / f"{kind}-{number}"
             folder.mkdir()
