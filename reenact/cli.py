@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError
+from .stopping import Terminated, heeded
 from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
@@ -37,6 +38,7 @@ T = TypeVar("T")
 W = TypeVar("W", "MatteWriter", "VideoWriter")
 
 DEFAULT_PRESET = "balanced"
+AUDIO = ("copy", "encode", "none")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 INTERRUPTED = 130
 
@@ -44,7 +46,8 @@ _DESCRIPTION = """\
 Make the person in a picture show the facial expressions of the person in a video.
 
 TARGET is a picture of one person. DRIVER is a video of another; its timing and
-its sound go into the result. A DRIVER that is a picture gives a picture.
+its sound go into the result. A DRIVER that is a picture gives a picture, and
+camera:0 is filmed until Ctrl-C.
 Networks that are needed are fetched once, at first use.
 """
 
@@ -58,7 +61,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit status: 0, 1 (failure), 2 (usage) or 130 (Ctrl-C)."""
+    """Run the command; returns its exit status: 0, 1 (failure), 2 (usage), 130 (Ctrl-C) or 143 (SIGTERM)."""
     words = list(sys.argv[1:] if argv is None else argv)
     console = Console()
     try:
@@ -66,15 +69,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parser.parse_args(words)
         console = Console(args.quiet, args.verbose)
         console.accepts_licences = args.accept_licence
-        with console:
+        with console, heeded():
             run(args, console)
         return 0
     except ReenactError as error:
         console.error(str(error))
         return error.exit_status
+    except Terminated as stop:
+        console.stopped(f"stopped by {stop}")
+        return stop.exit_status
     except KeyboardInterrupt:
         console.stopped("stopped")
         return INTERRUPTED
+    except MemoryError:
+        console.error("out of memory; a smaller TARGET, --size or DRIVER takes less")
+        return 1
 
 
 def _command(words: list[str]) -> tuple[argparse.ArgumentParser, _Run, list[str]]:
@@ -144,10 +153,15 @@ def _reenact_parser() -> argparse.ArgumentParser:
 def _add_files(group: _Group) -> None:
     add = group.add_argument
     add("target", metavar="TARGET", type=Path, help="picture of the person to be animated")
-    add("driver", metavar="DRIVER", type=Path, help="video (or picture) of the person who acts")
+    acts = "video (or picture) of the person who acts, or camera:0, camera:NAME"
+    add("driver", metavar="DRIVER", type=Path, help=acts)
     result = "the result: .mp4 .mkv .mov .webm, or .png .jpg .webp where DRIVER is a picture"
     add("-o", "--output", metavar="OUT", type=Path, required=True, help=result)
     add("-y", "--overwrite", action="store_true", help="replace what is there")
+    sound = "copy: DRIVER's, packet by packet where OUT can hold it; encode: cut to the sample; none (default: copy)"
+    add("--audio", metavar="HOW", default="copy", help=sound)
+    add("--preview", action="store_true", help="show the result in a window, where DRIVER is a camera; q ends it")
+    add("--virtual-camera", action="store_true", help="show it to other programs as a camera's picture, likewise")
     add("--side-by-side", action="store_true", help="show target, driver and result in a row")
     add("--matte", metavar="FILE.mkv", type=Path, help="also save, losslessly, where the result differs from TARGET")
     add("--trace", metavar="DIR", type=Path, help="also save intermediate pictures and loss curves")
@@ -366,6 +380,7 @@ class _Job:
     matte: Path | None
     overwrite: bool
     side_by_side: bool
+    audio: str  # one of `AUDIO`
     options: Options
     video: VideoInfo | None  # of the driver; None: it is a picture
     pictured: bool  # whether the driver has pictures; a template has none
@@ -396,13 +411,22 @@ class _Job:
 def _reenact(args: argparse.Namespace, console: Console) -> None:
     from .pipeline import reenact
     from .trace import Trace
+    from .video.camera import is_camera
 
     began = time.monotonic()
-    job = _checked(args)
-    trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
     store = WeightStore(
         weights.default_root(), offline=args.offline, on_progress=console.download, on_licence=console.licence
     )
+    if is_camera(args.driver):
+        from .filming import film
+
+        film(vars(args), _options(args), store, console)
+        return
+    for flag in ("preview", "virtual_camera"):
+        if getattr(args, flag):
+            raise UsageError(f"--{flag.replace('_', '-')}: shows what a camera films, and {args.driver} is none")
+    job = _checked(args)
+    trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
     checkpoint = _checkpoint(job, console)
     try:
         frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace), checkpoint)
@@ -453,7 +477,7 @@ def _checked(args: argparse.Namespace) -> _Job:
     from .images import is_image
     from .video import SUFFIXES, check_output, probe
 
-    options = _options(args)
+    options, audio = _options(args), _one_of("--audio", args.audio, AUDIO)
     if not args.driver.exists():
         raise VideoError(f"{args.driver}: no such file")
     video: VideoInfo | None
@@ -482,8 +506,8 @@ def _checked(args: argparse.Namespace) -> _Job:
     if args.latents_sound and not args.latents:
         raise UsageError("--latents-sound: goes with --latents, which names the file")
     return _Job(
-        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, options, video,
-        not template.is_template(args.driver), args.latents, args.latents_sound, args.export_csv, args.resume,
+        args.target, args.driver, args.output, args.matte, args.overwrite, args.side_by_side, audio, options,
+        video, not template.is_template(args.driver), args.latents, args.latents_sound, args.export_csv, args.resume,
     )  # fmt: skip
 
 
@@ -528,7 +552,7 @@ def _beside(job: _Job, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]
     for frame in frames:
         driver = next((rgb for index, rgb in acted if index == frame.index), None)
         if driver is None:
-            return
+            raise VideoError(f"{job.driver}: changed while it was being read; start again when nothing writes to it")
         yield frame, replace(frame, rgb=row([target, driver, frame.rgb], len(frame.rgb)), matte=None)
 
 
@@ -552,8 +576,8 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
     def opened(kind: type[W], path: Path, frame: Frame) -> W:
         height, width = frame.rgb.shape[:2]
         return files.enter_context(kind(
-            path, width, height, job.video, audio_from=sound, cut=job.is_cut, overwrite=job.overwrite,
-            inputs=(job.target,), on_warning=console.warn,
+            path, width, height, job.video, audio_from=None if job.audio == "none" else sound, cut=job.is_cut,
+            overwrite=job.overwrite, inputs=(job.target,), on_warning=console.warn, encode_sound=job.audio == "encode",
         ))  # fmt: skip
 
     count, video, matte = 0, None, None
@@ -571,6 +595,9 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
                 if matte:
                     matte.write(frame)
                 count += 1
+            for writer in (video, matte):
+                if writer:
+                    writer.complete()
     except KeyboardInterrupt:
         if video and video.partial_path:
             console.stopped(f"{video.partial_path} holds the first {_plural(count, 'frame')}")

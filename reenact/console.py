@@ -30,6 +30,7 @@ _STAGES = {
     "invert": ("finding the target", "steps"),
     "solve": ("learning the expressions", "steps"),
     "frames": ("making frames", "frames"),
+    "live": ("filming", "frames"),
     **{f"track {role}": (f"following the {role}", "frames") for role in ("output", "driver", "target", "truth")},
     "check": ("looking", "frames"),
     "measure": ("measuring", "frames"),

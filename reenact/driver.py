@@ -24,7 +24,7 @@ from .landmarks import Stretch, Threshold
 from .resume import Checkpoint
 from .template import Motion
 from .types import FaceTrack, Frame, Landmarks, Rgb
-from .video import probe, read_frames
+from .video import Passes, probe, read_frames
 
 MISSING = ("hold", "fade", "skip", "fail")
 """What comes where the driver shows no face: its last expression; the photo's own, faded to; no frame; an error."""
@@ -53,13 +53,14 @@ class Driver:
         self.template = template.load(path).part(start, end, most) if template.is_template(path) else None
         if self.template is None and not self.still:
             next(iter(read_frames(path, start, end, 1)))
+        self._passes = Passes(path, start, end, most, warn)
 
     def frames(self) -> Iterator[Frame]:
         """The pictures; a template has none."""
         if self.still:
             yield Frame(read_image(self.path), 0, 0, 0.0)
         elif self.template is None:
-            yield from read_frames(self.path, *self._part, self._warn)
+            yield from self._passes
 
     def follow(
         self,

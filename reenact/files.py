@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ReenactError
+
+if sys.platform != "win32":
+    import fcntl
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -34,18 +40,77 @@ def write_arrays(path: Path, arrays: Arrays, packed: bool = True) -> None:
 
 
 def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with unfinished(path) as partial, partial.open("wb") as file:
             fill(file)
             file.flush()
             os.fsync(file.fileno())  # a power cut must not leave the name without the content
-        partial.replace(path)
     except OSError as error:
         raise ReenactError(f"{path}: can't be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A file beside `path` to write to; it becomes `path` where the block ends well, else it goes.
+
+    Raises:
+        OSError: it can't be made or renamed.
+    """
+    file = Unfinished(path)
+    try:
+        yield file.path
+        file.rename(path)
     finally:
+        file.remove()
+
+
+class Unfinished:
+    """An empty hidden file beside the one that it is to become.
+
+    While it is being written a lock is held on it. So what a killed run left behind can be told from what another
+    process is writing, and goes as soon as the same output is written again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make it; OSError if that can't be."""
+        _sweep(path)
+        self.path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        self._lock: int | None = None
+        if sys.platform == "win32":  # an open file can't be removed there: that is lock enough
+            self.path.touch(exist_ok=False)
+        else:
+            self._lock = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def rename(self, name: Path) -> None:
+        """Give it its name, in place of an earlier file; OSError if that can't be."""
+        os.replace(self.path, name)
+        self._release()
+
+    def remove(self) -> None:
+        """Remove it, unless it got its name."""
         with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed runs left of `path`."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 8}.part"):
+        with suppress(OSError):
+            if sys.platform != "win32":
+                lock = os.open(left, os.O_RDWR)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while somebody writes it
+                finally:
+                    os.close(lock)
+            left.unlink()
 
 
 class ArrayFile:

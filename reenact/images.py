@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError, UsageError
+from .files import unfinished
 from .types import Rgb
 
 MAX_PIXELS = 200_000_000
@@ -35,6 +37,9 @@ _WRITTEN: dict[str, tuple[str, dict[str, int]]] = {
 _FILMS = {"GIF", "PNG", "WEBP", "AVIF"}
 
 _pillow_limit = threading.Lock()
+
+# What Pillow logs of a broken file, it also raises; without a handler Python would print it.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 # --- Reading ------------------------------------------------------------------------------------
@@ -75,7 +80,7 @@ def read_image(path: Path) -> Rgb:
 def _open(path: Path) -> Image.Image:
     """The picture with its header read and no pixels decoded."""
     try:
-        with _without_pillows_limit():
+        with _without_pillows_limit(), _unheard():
             return Image.open(path)
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -86,6 +91,14 @@ def _open(path: Path) -> Image.Image:
         raise ImageError(f"{path}: {what}; give a JPEG, PNG, WebP or TIFF file") from None
     except Exception as error:  # broken files make Pillow raise anything at all
         raise ImageError(f"{path}: can't be read ({_reason(error)})") from error
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Drop Pillow's warnings of damage that it gets over; of other damage it raises errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
@@ -109,8 +122,9 @@ def _check_size(path: Path, width: int, height: int) -> None:
 def _decoded(path: Path, image: Image.Image) -> Image.Image:
     """The pixels, in whatever mode, turned upright."""
     try:
-        image.load()
-        return ImageOps.exif_transpose(image)
+        with _unheard():
+            image.load()
+            return ImageOps.exif_transpose(image)
     except Exception as error:  # broken files make Pillow's decoders raise anything at all
         raise ImageError(f"{path}: damaged or cut off ({_reason(error)}); give a whole file") from error
 
@@ -183,15 +197,11 @@ def write_image(path: Path, rgb: Rgb) -> None:
             f"{path}: can't write {path.suffix or 'a picture without a suffix'}; use {', '.join(_WRITTEN)}"
         )
     form, settings = _WRITTEN[path.suffix.lower()]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        Image.fromarray(rgb).save(partial, format=form, **settings)
-        partial.replace(path)
+        with unfinished(path) as partial:
+            Image.fromarray(rgb).save(partial, format=form, **settings)
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: can't be written ({_reason(error)})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 # --- Tensors ------------------------------------------------------------------------------------

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .errors import WeightsError
 from .expression import DARK, NAMES, limited
-from .weights import shipped
+from .weights import read_tensors, shipped
 
 _SHARED = (
     *("jawOpen", "mouthFunnel", "mouthPucker", "mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch"),
@@ -54,7 +53,7 @@ class LatentMapper(nn.Module):
     @classmethod
     def load(cls, path: Path) -> LatentMapper:
         """Read what tools/train_mapper.py wrote."""
-        stored = {name: value.float() for name, value in load_file(path).items()}
+        stored = {name: torch.from_numpy(value).float() for name, value in read_tensors(path).items()}
         mapper = cls(len(stored["last.bias"]) // 512, len(stored["first.bias"]))
         mapper.load_state_dict(stored)
         return mapper.eval().requires_grad_(False)

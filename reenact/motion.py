@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 from scipy.spatial.transform import Rotation
 
 from .types import Floats
-from .weights import shipped
+from .weights import read_tensors, shipped
 
 SKIN = 468
 """The mesh's points from here on are the irises': five an eye, its middle first."""
@@ -70,9 +69,9 @@ class Basis:
         """What the package ships.
 
         Raises:
-            WeightsError: the file is not there.
+            WeightsError: the file is not there, or damaged.
         """
-        stored = load_file(shipped("motion.safetensors"))
+        stored = read_tensors(shipped("motion.safetensors"))
         return cls(stored["basis"].astype(np.float32), stored["neutral"])
 
     def without(self, meshes: Floats, blendshapes: Floats, wanted: Floats) -> Floats:

@@ -36,6 +36,7 @@ from .perceptual import load_features
 from .resume import Checkpoint, job
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
+from .spool import Spool
 from .template import Motion
 from .types import Affine, Floats, Frame, Inversion, Rgb
 from .weights import WeightStore, default_root
@@ -209,6 +210,7 @@ class Run:
         self.triangles = read_triangles(task)
         self.motion = self._follow_driver()
         self.track = self.motion.track
+        self.mesh = self._spooled_mesh() if options.fuse.method != "splice" else None
         self.rest = self._measured_target()
         self.anchors = self._find_anchors()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)
@@ -389,10 +391,8 @@ class Run:
 
     def _composed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[Frame]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
-        rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
-        reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
-        composer = Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
-        goal_of, turn_of, scenes = self._motion(rest), self._turns(), self._scenes()
+        composer = self._composer(base)
+        goal_of, turn_of, scenes = self._motion(composer.rest), self._turns(), self._scenes()
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
@@ -406,11 +406,15 @@ class Run:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn_of(frame.index))
 
+    def _composer(self, base: Drawn) -> Composer:
+        rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
+        reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
+        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
+
     def _motion(self, rest: NDArray[np.float64]) -> Callable[[int], NDArray[np.float64]]:
         """Where the target's points [478,2], at `rest`, should be in a frame, in units of its crop."""
-        assert self.track.mesh is not None  # every face has one, or `WithExpressions` gives it
-        driver = landmarks.fill_gaps(self.track.mesh, self.track)
-        driver = zero_phase(driver, self.options.smooth, self.track.cuts).astype(np.float32)
+        driver = self.mesh
+        assert driver is not None  # where faces are composed
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
@@ -419,7 +423,7 @@ class Run:
 
         def goal(index: int) -> NDArray[np.float64]:
             anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
-            goals = motion.goals(driver[index : index + 1], anchor, rest, to_rest, strength)
+            goals = motion.goals(driver[index][None], anchor, rest, to_rest, strength)
             return np.asarray(rest + presence[index] * (goals[0] - rest))
 
         return goal
@@ -436,7 +440,21 @@ class Run:
         rest = self.rest.mesh[0].cpu().double().numpy()
         return lambda index: lambda points: motion.turned(points, rest, poses[index], since[index])
 
-    def _mesh_at_rest(self, driver: Floats) -> Callable[[int], Floats]:
+    def _spooled_mesh(self) -> Spool:
+        """The driver's points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go.
+
+        In place and some points at a time: of a long clip they are what takes memory.
+        """
+        mesh = self.track.mesh
+        assert mesh is not None  # every face has one, or `WithExpressions` gives it
+        for first in range(0, mesh.shape[1], 16):
+            some = landmarks.fill_gaps(mesh[:, first : first + 16], self.track)
+            mesh[:, first : first + 16] = zero_phase(some, self.options.smooth, self.track.cuts)
+        self.track = replace(self.track, mesh=None)
+        self.motion = replace(self.motion, track=self.track)
+        return Spool(mesh)
+
+    def _mesh_at_rest(self, driver: Spool) -> Callable[[int], Floats]:
         """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.
 
         For want of a frame that has none: a single picture's motion is counted from a face at rest, absolute motion

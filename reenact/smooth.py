@@ -36,13 +36,25 @@ def zero_phase(values: NDArray[np.floating], sigma: float, cuts: Sequence[int] =
     return out
 
 
-def causal(values: Iterable[NDArray[np.floating]], sigma: float) -> Iterator[NDArray[np.float64]]:
-    """Exponential filter for a live source, with the lag of a Gaussian's `sigma` frames halved."""
-    keep = sigma / (sigma + 1)
+def causal(
+    items: Iterable[tuple[T, NDArray[np.float32], float]], sigma: float
+) -> Iterator[tuple[T, NDArray[np.float32]]]:
+    """Exponential filter for a live source, with the lag of a Gaussian's `sigma` frames halved.
+
+    Args:
+        items: (passenger, value, time in frames, of which some may have been dropped).
+        sigma: in frames; 0: none.
+
+    Yields:
+        (passenger, filtered value), each before the next item is asked for.
+    """
     state: NDArray[np.float64] | None = None
-    for value in values:
+    before = 0.0
+    for passenger, value, now in items:
+        keep = (sigma / (sigma + 1)) ** max(1.0, now - before)
         state = value.astype(np.float64) if state is None else keep * state + (1 - keep) * value
-        yield state
+        before = now
+        yield passenger, state.astype(np.float32)
 
 
 def delay_line(

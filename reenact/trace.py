@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .errors import UsageError
+from .errors import ReenactError, UsageError
 from .types import Rgb
 
 FRAMES = 8
@@ -56,10 +57,13 @@ class Trace:
             raise UsageError(f"{folder}: can't be the trace's folder ({error.strerror}); name another") from error
 
     def picture(self, stage: str, index: int, rgb: Rgb) -> None:
-        """Keep one picture, uint8 [H,W,3], if it belongs to a frame that is shown."""
+        """Keep one picture, uint8 [H,W,3], if it belongs to a frame that is shown; ReenactError if it can't be."""
+        if stage in _ONCE or self._is_shown(index):
+            with self._writing():
+                self._keep(stage, index, rgb)
+
+    def _keep(self, stage: str, index: int, rgb: Rgb) -> None:
         once = stage in _ONCE
-        if not once and not self._is_shown(index):
-            return
         name = stage.replace(" ", "-")
         Image.fromarray(rgb).save(self.folder / (f"{name}.png" if once else f"frame-{index:06d}-{name}.png"))
         if stage == "mask":
@@ -77,12 +81,20 @@ class Trace:
 
     def losses(self, name: str, losses: tuple[float, ...]) -> None:
         """Keep the losses of one inversion, "target" or "driver INDEX": all as numbers, some as a curve."""
-        self._write_losses([(name, step, f"{loss:.6g}") for step, loss in enumerate(losses, 1)], "a")
-        group, _, index = name.partition(" ")
-        if not index or self._is_shown(int(index)):
-            curves = self._curves.setdefault(group, {})
-            curves[name] = tuple(filter(math.isfinite, losses))
-            plot_losses(curves).save(self.folder / f"loss-{group}.png")
+        with self._writing():
+            self._write_losses([(name, step, f"{loss:.6g}") for step, loss in enumerate(losses, 1)], "a")
+            group, _, index = name.partition(" ")
+            if not index or self._is_shown(int(index)):
+                curves = self._curves.setdefault(group, {})
+                curves[name] = tuple(filter(math.isfinite, losses))
+                plot_losses(curves).save(self.folder / f"loss-{group}.png")
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ReenactError(f"{self.folder}: the trace can't be written ({error.strerror or error})") from error
 
     def _is_shown(self, index: int) -> bool:
         if self.total is None:

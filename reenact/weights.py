@@ -23,6 +23,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
 from .downloads import Archive, SourceError, chunks, members, open_url, pip_download, pip_reason, size_so_far
 from .errors import UsageError, WeightsError
 
@@ -370,6 +374,19 @@ def shipped(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise WeightsError(f"{name} is not in {' or '.join(map(str, folders))}; the installation is incomplete: reinstall")
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .safetensors file, by name.
+
+    Raises:
+        WeightsError: it can't be read.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        why = " ".join(str(error).split())
+        raise WeightsError(f"{path}: can't be read ({why}); the installation is damaged: reinstall") from error
 
 
 # --- Checks -------------------------------------------------------------------------------------

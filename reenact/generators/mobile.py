@@ -23,12 +23,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..perceptual import channels_last
-from ..weights import WeightStore, shipped
+from ..weights import WeightStore, read_tensors, shipped
 
 LAYERS = 7
 EXITS = (128, 256, 512)  # picture sizes of the early exits
@@ -358,4 +357,5 @@ def create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.
         WeightsError: a weight file can't be had or read.
     """
     mapping, synthesis = load_networks(store)
-    return MobileGenerator(mapping, synthesis, load_file(shipped("mobile_heads.safetensors")), device, dtype)
+    heads = {name: torch.from_numpy(array) for name, array in read_tensors(shipped("mobile_heads.safetensors")).items()}
+    return MobileGenerator(mapping, synthesis, heads, device, dtype)

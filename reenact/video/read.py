@@ -9,22 +9,25 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, islice, tee
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import av
 import av.container
 import av.stream
-import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
-from av.video.reformatter import ColorRange, Interpolation
 
 from reenact.errors import UsageError, VideoError
-from reenact.types import Frame, Rgb, VideoInfo
+from reenact.types import Frame, VideoInfo
+from reenact.video.picture import Display, deinterlaced, refusal
 
 Warn = Callable[[str], None]
+
+MAX_PIXELS = 100_000_000
+"""Of the largest frame that is decoded; more is taken for damage, and would take gigabytes."""
+
+T = TypeVar("T")
 
 
 def silent(message: str) -> None:
@@ -43,7 +46,7 @@ def probe(path: str | Path) -> VideoInfo:
         picture = next(_decoded(container, stream, silent), None)
         if picture is None:
             raise VideoError(f"{path}: holds no frame that can be decoded")
-        display = _Display.of(stream, picture)
+        display = _display(path, stream, picture)
         width, height = display.size
         return VideoInfo(
             path=Path(path),
@@ -94,15 +97,17 @@ def read_frames(
 def _read(path: Path, start: float, end: float, max_frames: int | None, warn: Warn) -> Iterator[Frame]:
     with open_video(path) as (container, stream):
         clock = _Clock(path, time_base(stream), stream, warn)
-        display: _Display | None = None
+        display: Display | None = None
         index = 0
-        for picture in _decoded(container, stream, clock.damaged):
-            pts, seconds = clock.stamp(picture)
-            display = display or _Display.of(stream, picture)
+        pictures = clock.stamped(_decoded(container, stream, clock.damaged))
+        for (pts, seconds), picture in deinterlaced(pictures, clock.once):
+            if display is None:
+                display = _display(path, stream, picture)
+                clock.began(pts, stream.start_time)
             if seconds >= end:
                 return
             if seconds >= start:
-                yield Frame(display.rgb(picture), index, pts, seconds)
+                yield Frame(display.rgb(picture, clock.once), index, pts, seconds)
                 index += 1
                 if index == max_frames:
                     return
@@ -111,6 +116,12 @@ def _read(path: Path, start: float, end: float, max_frames: int | None, warn: Wa
         clock.ended(_duration(stream))
         if not index:
             raise UsageError(f"start {start:g} s: {path} ends at {clock.seconds:.2f} s")
+
+
+def _display(path: str | Path, stream: av.VideoStream, picture: av.VideoFrame) -> Display:
+    if why := refusal(picture):
+        raise VideoError(f"{path}: {why}")
+    return Display.of(stream, picture)
 
 
 @contextmanager
@@ -123,6 +134,11 @@ def open_video(path: Path) -> Iterator[tuple[av.container.InputContainer, av.Vid
         if not streams:
             what = "holds sound but no picture" if container.streams.audio else "is not a video"
             raise VideoError(f"{path}: {what}; give a video such as .mp4, .mov, .mkv, .webm or .gif")
+        codec = streams[0].codec_context
+        if codec.width * codec.height > MAX_PIXELS:
+            most = f"at most {MAX_PIXELS // 10**6} million pixels"
+            raise VideoError(f"{path}: {codec.width}x{codec.height} is too large; {most}")
+        codec.options = {"max_pixels": str(MAX_PIXELS)}  # a frame may still claim more
         yield container, streams[0]
 
 
@@ -193,6 +209,48 @@ def _told_of(pictures: Iterable[av.VideoFrame], damaged: Warn) -> Iterator[av.Vi
         yield picture
 
 
+def increasing(
+    items: Iterable[tuple[int | None, int, T]], second: int, repaired: Callable[[str], None]
+) -> Iterator[tuple[int, T]]:
+    """Each passenger with a stamp that is later than the one before.
+
+    A stamp that stands out from both its neighbours is put between them. Where the clock begins anew, a second or
+    more earlier, what follows is moved behind what was. Else a late one is set one tick after the one before, not one
+    frame: those that follow keep their own time.
+
+    Args:
+        items: (stamp in ticks, or None; duration in ticks; passenger), looked at one ahead.
+        second: ticks in a second.
+        repaired: gets a phrase for each repair.
+    """
+    shift, last, usual = 0, None, 1
+    for (stamp, step, passenger), after in _with_next(items):
+        following = None if after is None or after[0] is None else after[0] + shift
+        if stamp is None:
+            stamp = 0 if last is None else last + usual
+        else:
+            stamp += shift
+            before = last if last is not None or following is None else following - step - 1
+            if before is not None and following is not None and before < following < stamp - (last is None) * second:
+                stamp = (before + following) // 2
+                repaired("a time stamp stands out")
+            if last is not None and last - stamp >= second:
+                shift += last + usual - stamp
+                stamp = last + usual
+                repaired("the clock begins anew")
+            elif last is not None and stamp <= last:
+                stamp = last + 1
+                repaired("a time stamp doesn't increase")
+        yield stamp, passenger
+        last, usual = stamp, max(1, step)
+
+
+def _with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
+    """Each item and the one after it; None after the last."""
+    ahead, behind = tee(items)
+    return zip(behind, chain(islice(ahead, 1, None), [None]), strict=False)
+
+
 class _Clock:
     """Stamps of one pass: the file's own, made increasing, with one warning for each kind of trouble."""
 
@@ -201,123 +259,47 @@ class _Clock:
         self._path, self._time_base, self._warn = path, time_base, warn
         self._step = max(1, round(1 / (time_base * _rate_or_guess(stream))))
         self._first: int | None = None
-        self._last: int | None = None
+        self._decoded: int | None = None
         self._warned: set[str] = set()
 
-    def stamp(self, picture: av.VideoFrame) -> tuple[int, float]:
-        """The frame's pts in ticks, and its seconds after the first frame."""
-        pts = picture.pts if picture.pts is not None else picture.dts
-        if self._last is None:
-            pts = self._first = pts or 0
-        elif pts is None:
-            pts = self._last + self._step
-        elif pts <= self._last:
-            # One tick later, not one frame: the frames that follow keep their own time, and so does the sound.
-            pts = self._last + 1
-            self._once("stamps", f"a time stamp doesn't increase after {self.seconds:.2f} s; it was repaired")
-        self._last = pts
-        self.seconds = float((pts - cast(int, self._first)) * self._time_base)
-        self._end = self.seconds + float((picture.duration or self._step) * self._time_base)
-        return pts, self.seconds
+    def stamped(self, pictures: Iterable[av.VideoFrame]) -> Iterator[tuple[tuple[int, float], av.VideoFrame]]:
+        """Each picture with its pts in ticks, and its seconds after the first picture."""
+        for pts, picture in increasing(self._stamps(pictures), round(1 / self._time_base), self._repaired):
+            self._first = pts if self._first is None else self._first
+            self.seconds = float((pts - self._first) * self._time_base)
+            self._end = self.seconds + float((picture.duration or self._step) * self._time_base)
+            yield (pts, self.seconds), picture
+
+    def _stamps(self, pictures: Iterable[av.VideoFrame]) -> Iterator[tuple[int | None, int, av.VideoFrame]]:
+        for picture in pictures:
+            self._decoded = picture.dts if picture.pts is None else picture.pts
+            yield self._decoded, self._step, picture
+
+    def _repaired(self, how: str) -> None:
+        self.once("stamps", f"{how} after {self.seconds:.2f} s; it was repaired")
 
     def damaged(self, how: str) -> None:
         """Say once that the file is damaged here."""
-        self._once("damage", f"{how} at about {self.seconds:.2f} s; going on with what decodes")
+        seconds = self.seconds
+        if self._first is not None and self._decoded is not None:  # one picture is looked ahead
+            seconds = max(seconds, float((self._decoded - self._first) * self._time_base))
+        self.once("damage", f"{how} at about {seconds:.2f} s; going on with what decodes")
+
+    def began(self, pts: int, start: int | None) -> None:
+        """Say it if the first picture comes well after the first packet: what lies between needs what is missing."""
+        if start is not None and (late := float((pts - start) * self._time_base)) > 0.1:
+            self.once("key", f"has no key frame in its first {late:.2f} s; the picture begins after them")
 
     def ended(self, duration: float | None) -> None:
         """Say it if the file ends well before the time that its header claims."""
         if duration is not None and self._end + 0.5 < duration:
-            self._once("damage", f"ends at {self.seconds:.2f} s of {duration:.2f} s; going on with what decodes")
+            self.once("damage", f"ends at {self.seconds:.2f} s of {duration:.2f} s; going on with what decodes")
 
-    def _once(self, kind: str, message: str) -> None:
+    def once(self, kind: str, message: str) -> None:
+        """Say something of the file, unless something of that kind was said."""
         if kind not in self._warned:
             self._warned.add(kind)
             self._warn(f"{self._path}: {message}")
-
-
-@dataclass(frozen=True)
-class _Display:
-    """How stored pictures become what a player shows."""
-
-    width: int  # of the stored picture with its pixels made square
-    height: int
-    matrix: tuple[int, int, int, int]  # signs of a, b, c, d: x' = a x + c y, y' = b x + d y
-
-    @classmethod
-    def of(cls, stream: av.VideoStream, picture: av.VideoFrame) -> _Display:
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
-        if not Fraction(1, 8) <= aspect <= 8:  # 0 is "unknown"; far values are damage, and would ask for memory
-            aspect = Fraction(1)
-        # Whichever side is short grows, so that no detail is lost.
-        width = round(picture.width * max(aspect, Fraction(1)))
-        height = round(picture.height / min(aspect, Fraction(1)))
-        return cls(width, height, _matrix(picture))
-
-    @property
-    def turned(self) -> bool:
-        return self.matrix[0] == 0
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height on the screen."""
-        return (self.height, self.width) if self.turned else (self.width, self.height)
-
-    @property
-    def rotation(self) -> int:
-        """Degrees clockwise: 0, 90, 180 or 270; a mirrored picture is mirrored left to right first."""
-        a, b, c, d = self.matrix
-        mirror = a * d - b * c
-        return round(math.degrees(math.atan2(b * mirror, a * mirror))) % 360
-
-    def rgb(self, picture: av.VideoFrame) -> Rgb:
-        """Pixels as displayed, uint8 [H,W,3]. All pictures get the first one's size."""
-        rgb = _rgb24(picture, self.width, self.height)
-        a, b, c, d = self.matrix
-        if self.turned:
-            rgb, a, d = rgb.transpose(1, 0, 2), c, b
-        return np.ascontiguousarray(rgb[:: d or 1, :: a or 1])
-
-
-_TURNS = ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))  # by 0, 90, 180, 270 degrees clockwise
-
-
-def _matrix(picture: av.VideoFrame) -> tuple[int, int, int, int]:
-    """The display matrix, snapped to quarter turns and mirrorings."""
-    try:
-        # PyAV's stubs call this a dict of names; it is a mapping that also takes a Type.
-        data = cast(Any, picture.side_data).get(SideDataType.DISPLAYMATRIX)
-    except ValueError:  # side data newer than PyAV's list of types
-        return _TURNS[round(-picture.rotation / 90) % 4]
-    if data is None:
-        return _TURNS[0]
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    if abs(a) >= abs(b):
-        return (-1 if a < 0 else 1), 0, 0, (-1 if d < 0 else 1)
-    return 0, (-1 if b < 0 else 1), (-1 if c < 0 else 1), 0
-
-
-def _rgb24(picture: av.VideoFrame, width: int, height: int) -> Rgb:
-    """Convert to RGB of the given size by the matrix and range that the picture names."""
-    full = picture.format.is_rgb or picture.format.name.startswith("yuvj") or picture.color_range == ColorRange.JPEG
-    rgb = picture.reformat(
-        width,
-        height,
-        "rgb24",
-        src_colorspace=None if picture.format.is_rgb else _colorspace(picture),
-        src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.BICUBIC,
-    )
-    return cast(Rgb, rgb.to_ndarray())
-
-
-# H.273's number of a matrix, which frames carry, to swscale's: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020 twice.
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-
-
-def _colorspace(picture: av.VideoFrame) -> int:
-    """The named matrix; where none is named, what everyone assumes: BT.709 from 720 lines on, else BT.601."""
-    return _MATRICES.get(picture.colorspace, 1 if picture.height >= 720 else 5)
 
 
 def time_base(stream: av.VideoStream | av.AudioStream) -> Fraction:

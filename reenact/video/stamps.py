@@ -18,7 +18,8 @@ def picture_stamps(path: Path) -> list[int]:
         VideoError: the file can't be read.
     """
     with open_video(path) as (container, stream):
-        stamps = (p.dts if p.pts is None else p.pts for p in packets(container, stream, _as_read))
+        shown = (p for p in packets(container, stream, _as_read) if not p.is_discard)  # an edit list cuts others away
+        stamps = (p.dts if p.pts is None else p.pts for p in shown)
         return sorted({stamp for stamp in stamps if stamp is not None})
 
 

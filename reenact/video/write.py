@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import platform
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +21,7 @@ from av.codec.codec import UnknownCodecError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from reenact.errors import UsageError, VideoError
+from reenact.files import Unfinished
 from reenact.types import Frame, VideoInfo
 from reenact.video.kinds import KINDS, MATTE_KINDS, Kind
 from reenact.video.read import Warn, reason, silent
@@ -93,6 +93,7 @@ class _Writer(ABC):
         inputs: Sequence[str | Path] = (),
         on_warning: Warn | None = None,
         crf: int = 18,
+        encode_sound: bool = False,
     ) -> None:
         if not 0 <= crf <= 51:
             raise UsageError(f"crf {crf}: must be 0 (lossless) to 51 (worst)")
@@ -102,7 +103,7 @@ class _Writer(ABC):
         check_output(self.path, read_from, overwrite, tuple(self.kinds))
         self._kind = self.kinds[self.path.suffix.lower()]
         self._width, self._height, self._driver, self._cut = width, height, driver, cut
-        self._crf = crf
+        self._crf, self._encode_sound = crf, encode_sound
         self._time_base = driver.time_base if driver else Fraction(1, 25)
         self._rate = _nominal_rate(driver)
         self._warn: Warn = on_warning or silent
@@ -111,7 +112,7 @@ class _Writer(ABC):
         self._drained = False
         self._sound_start = sound_start(Path(audio_from)) if audio_from else None
         self._sound: Sound | None = None
-        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        self._file: Unfinished | None = None
         self._worker = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
         try:
@@ -122,8 +123,9 @@ class _Writer(ABC):
             raise
 
     def _open(self, audio_from: Path | None) -> None:
+        self._file = Unfinished(self.path)
         self._output = av.open(
-            str(self._temporary.absolute()),
+            str(self._file.path.absolute()),
             "w",
             format=self._kind.format,
             # No dates and no random identifiers: same frames, same bytes.
@@ -197,12 +199,20 @@ class _Writer(ABC):
         """
         if not self._frames:
             raise VideoError(f"{self.path}: there is no frame to write")
-        self._finish(self._last_duration(), self._cut)
+        self.complete()
         self._rename(self.path)
+
+    def complete(self) -> None:
+        """Write all that is still to come, so that `close` has but to give the file its name.
+
+        Of several outputs none replaces its earlier file before all are complete. VideoError: the disk is full.
+        """
+        if self._frames:
+            self._finish(self._last_duration(), self._cut)
 
     def finish_partial(self) -> Path | None:
         """Close what was written so far, sound up to there, as `NAME.partial.SUFFIX`; None if there is nothing."""
-        if not self._frames or not self._temporary.exists():
+        if not self._frames or self._is_gone():
             self.discard()
             return None
         self._finish(self._step, cut=True)
@@ -244,16 +254,22 @@ class _Writer(ABC):
             self._output.close()
         if self._sound:
             self._sound.close()
-        with suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        if self._file:
+            self._file.remove()
 
     def _rename(self, name: Path) -> None:
+        assert self._file  # `_open` has made it
         with self._writing():
-            os.replace(self._temporary, name)
+            self._file.rename(name)
         self._worker.shutdown()
+
+    def _is_gone(self) -> bool:
+        return self._file is None or not self._file.path.exists()
 
     def _submit(self, work: Callable[[], None]) -> None:
         self._wait()
+        if self._is_gone():  # or hours of work would end in nothing
+            raise VideoError(f"{self.path}: can't be written (its folder, or the unfinished file in it, was removed)")
         self._pending = self._worker.submit(work)
 
     def _wait(self) -> None:
@@ -312,6 +328,7 @@ class VideoWriter(_Writer):
         on_warning: gets a line for each thing said.
         crf: H.264's constant quality, 0 (lossless) to 51; 18 is hardly told from the original. VP9's scale is
             a little wider and is set accordingly.
+        encode_sound: encode it again in any case, cut to the sample.
 
     Raises:
         UsageError: as `check_output`, or a `crf` out of range.
@@ -354,14 +371,14 @@ class VideoWriter(_Writer):
         )
 
     def _open_sound(self, audio_from: Path) -> Sound | None:
-        return open_sound(audio_from, self._output, self._kind, self._warn)
+        return open_sound(audio_from, self._output, self._kind, self._warn, self._encode_sound)
 
 
 class MatteWriter(_Writer):
     """Writes `Frame.matte`, uint8 [H,W], losslessly: FFV1, 8 bits of grey, .mkv.
 
-    Takes the arguments of `VideoWriter`; `crf` means nothing here. It holds no sound; give `audio_from` all the same,
-    so that its zero is the video's. Matroska rounds stamps to milliseconds.
+    Takes the arguments of `VideoWriter`; `crf` and `encode_sound` mean nothing here. It holds no sound; give
+    `audio_from` all the same, so that its zero is the video's. Matroska rounds stamps to milliseconds.
     """
 
     kinds = MATTE_KINDS

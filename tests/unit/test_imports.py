@@ -13,8 +13,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the roof down. What stands in none of these rows lies below them all.
 ROOF = (
-    "__main__", "cli", "commands", "console", "benchmark", "ablate", "baselines",
-    "trace", "pipeline", "report", "evaluate", "check",
+    "__main__", "cli", "commands", "filming", "console", "benchmark", "ablate", "baselines",
+    "trace", "live", "pipeline", "report", "evaluate", "check",
 )  # fmt: skip
 
 

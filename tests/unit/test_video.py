@@ -13,6 +13,9 @@ import av
 import numpy as np
 import pytest
 from clips import (
+    copy,
+    corner_colours,
+    lag,
     make_clip,
     make_sound,
     packets_of,
@@ -21,6 +24,7 @@ from clips import (
     scramble,
     shade,
     stamps_of,
+    tone,
     truncate,
     turn,
 )
@@ -33,31 +37,12 @@ CFR_25 = [512 * i for i in range(30)], Fraction(1, 12800), Fraction(25)
 NTSC = [1001 * i for i in range(30)], Fraction(1, 30000), Fraction(30000, 1001)
 VFR = np.cumsum(np.random.default_rng(1).integers(400, 9000, 30)).tolist(), Fraction(1, 90000), Fraction(30)
 VFR[0].insert(0, 0)
-RATES = pytest.mark.parametrize("rate", [CFR_25, NTSC, VFR], ids=["25", "29.97", "vfr"])
-
-
-def copy(source: Path, output: Path, **options) -> list[Frame]:
-    """What the pipeline does, with the driver's own pictures."""
-    cuts = {k: options.pop(k) for k in ("start", "end", "max_frames") if k in options}
-    info = probe(source)
-    sound = source if info.has_audio else None
-    frames = list(read_frames(source, **cuts))
-    with VideoWriter(output, info.width, info.height, info, audio_from=sound, cut=bool(cuts), **options) as writer:
-        for frame in frames:
-            writer.write(frame)
-    return frames
+FILM = [1001 * i for i in range(30)], Fraction(1, 24000), Fraction(24000, 1001)
+RATES = pytest.mark.parametrize("rate", [CFR_25, NTSC, FILM, VFR], ids=["25", "29.97", "23.976", "vfr"])
 
 
 def seconds_of(frames: list[Frame], source: Path) -> list[Fraction]:
     return [frame.pts * probe(source).time_base for frame in frames]
-
-
-def corner_colours(rgb: np.ndarray) -> list[str]:
-    """Names of the colours of the four quarters, row by row."""
-    height, width = rgb.shape[:2]
-    names = {(1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 1): "white"}
-    places = [(y, x) for y in (height // 4, height * 3 // 4) for x in (width // 4, width * 3 // 4)]
-    return [names[tuple((rgb[place] > 127).astype(int))] for place in places]
 
 
 def leftovers(folder: Path) -> list[str]:
@@ -446,21 +431,6 @@ def test_sound_that_is_encoded_again_is_cut_to_the_sample(tmp_path, codec):
     clip = make_clip(tmp_path / "c.mkv", range(50), sound=codec)
     copy(clip, tmp_path / "out.webm", start=0.52, end=1.4)
     assert abs(lag(tone(clip)[round(0.52 * 48000) :], tone(tmp_path / "out.webm"))) <= 48
-
-
-def lag(before: np.ndarray, after: np.ndarray) -> int:
-    """Samples by which the second sound comes later than the first."""
-    return int(np.argmax(np.correlate(after[20000:30000], before[23000:27000], "valid"))) - 3000
-
-
-def tone(path: Path) -> np.ndarray:
-    """The sound as samples at 48 kHz, the first one at second 0 of the file."""
-    with av.open(str(path)) as container:
-        frames = list(container.decode(container.streams.audio[0]))
-        channels = 1 if frames[0].format.is_planar else frames[0].layout.nb_channels
-        wave = np.concatenate([f.to_ndarray()[0, ::channels].astype(float) for f in frames])
-        begin = round(frames[0].pts * frames[0].time_base * 48000)
-    return np.concatenate([np.zeros(max(begin, 0)), wave[max(-begin, 0) :]])
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
