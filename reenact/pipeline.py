@@ -590,7 +590,10 @@ class Run:
         before, last = (None, -1) if start is None else (torch.from_numpy(start), 0)
         for frame in self._tracked_frames(first):
             i = frame.index
-            make = partial(self._invert_frame, frame, crops[i], points[i], before if scene[i] == last else None)
+            known = before if scene[i] == last else None
+            make: Callable[[], Floats] = partial(self._invert_frame, frame, crops[i], points[i], known)
+            if known is not None and not self.track.found[i]:  # what covers the face, or a wall, is not looked for
+                make = known.numpy
             w = self._kept(f"latent-{i:06d}", make)
             before, last = torch.from_numpy(w), int(scene[i])
             yield frame, w, last
