@@ -221,7 +221,7 @@ class Run:
     def _job(self, target: Path) -> dict[str, str]:
         """All that the frames depend on, in words."""
         program = f"torch {torch.__version__}, {self.device}"
-        if self.options.noise == "random":
+        if self.options.noise == "random" and self.checkpoint and self.checkpoint.resume:
             raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
         files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
         files = {name: path for name, path in files.items() if path.is_file()}
