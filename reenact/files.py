@@ -6,6 +6,7 @@ import glob
 import os
 import secrets
 import sys
+import textwrap
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -167,4 +168,5 @@ def open_arrays(path: Path, what: str) -> Iterator[ArrayFile]:
         raise ReenactError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, KeyError,
             RuntimeError, SyntaxError, MemoryError, OverflowError) as error:  # fmt: skip
-        raise ReenactError(f"{path}: is not {what} that can be read ({error or type(error).__name__})") from error
+        why = textwrap.shorten(str(error) or type(error).__name__, 120)  # some quote the bytes that they found
+        raise ReenactError(f"{path}: is not {what} that can be read ({why})") from error

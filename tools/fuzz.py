@@ -354,7 +354,8 @@ _CHANGES = {"os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.symlink", "os.
 def _watch(event: str, args: tuple[Any, ...], base: Path, outside: list[str]) -> None:
     """Note what is written to, outside `base`. Bytecode of modules that are imported late doesn't count."""
     writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-    if (event in _CHANGES or writes) and isinstance(args[0], (str, os.PathLike)):
+    within = event in ("os.remove", "os.rmdir") and args[1] != -1  # a name in an open folder: rmtree's way
+    if (event in _CHANGES or writes) and not within and isinstance(args[0], (str, os.PathLike)):
         path = os.path.abspath(os.fspath(args[0]))
         if not path.startswith((str(base), os.devnull, "/dev/shm")) and "__pycache__" not in path:
             outside.append(f"{event} {path}")

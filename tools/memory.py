@@ -43,6 +43,9 @@ class Tiny:
     """A `Generator` that draws one face, in tints that the styles choose."""
 
     name = "mobile"
+    noises = mobile.MobileGenerator.noises
+    noise = "const"
+    exits = mobile.MobileGenerator.exits
     num_layers = mobile.SLOTS
     live_layers = mobile.MobileGenerator.live_layers
     expression_layers = mobile.MobileGenerator.expression_layers

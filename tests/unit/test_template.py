@@ -123,6 +123,17 @@ def test_a_damaged_file_is_refused(written, keep):
         load(written)
 
 
+def test_a_name_that_is_overwritten_gives_one_short_line(written):
+    data = bytearray(written.read_bytes())
+    place = data.index(b"frame_rate.npy")
+    data[place : place + 600] = b"\xff" * 600  # the header's, which zipfile quotes where it isn't the directory's
+    data[place - 4 : place - 2] = (500).to_bytes(2, "little")
+    written.write_bytes(data)
+    with pytest.raises(ReenactError, match="is not a motion template") as caught:
+        load(written)
+    assert len(str(caught.value)) < 250 + len(str(written))
+
+
 def test_a_track_of_points_alone_makes_none(tmp_path):
     full = motion()
     bare = Motion(FaceTrack(full.track.points, full.track.score, full.track.found, ()), full.pts, full.seconds,
