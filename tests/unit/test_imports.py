@@ -94,3 +94,9 @@ def test_the_package_hands_out_its_names():
     assert all(getattr(reenact, name) is getattr(pipeline, name) for name in reenact.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         reenact.nonsense  # noqa: B018
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest takes them for one module."""
+    names = [path.name for path in Path(__file__).parents[1].rglob("test_*.py")]
+    assert len(names) == len(set(names))

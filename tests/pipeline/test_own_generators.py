@@ -66,6 +66,17 @@ def test_the_papers_recipe_with_the_papers_generator(files, tmp_path, capsys):
     assert len(np.unique(mask)) > 20
 
 
+@pytest.mark.pretrained
+def test_noise_may_be_random_and_can_then_not_be_gone_on_with(files, tmp_path, capsys):
+    out = tmp_path / "out.mp4"
+    words = [SAMPLES / "target.jpg", SAMPLES / "driver.mp4", "-o", out, *QUICK, "--max-frames", "1"]
+    words += ["--generator", files / "two.pt", "--noise", "random"]
+    assert run(*words) == 0
+    assert run(*words, "-y", "--resume") == 2
+    assert "--noise random" in capsys.readouterr().err
+    assert out.exists()
+
+
 def test_conversion(files, tmp_path, capsys):
     out = tmp_path / "net.safetensors"
     assert run("weights", "convert", files / "two.pt", out) == 0
