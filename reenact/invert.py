@@ -22,8 +22,6 @@ from .types import Inversion, Latent
 OnStep = Callable[[int, float, Tensor], None]
 """Called with (step, loss, the W+ [L,512] whose loss that is): at step 1 the start's."""
 
-SEEN = 256  # pixels: larger pictures are shrunk to this before they are compared
-
 
 @dataclass(frozen=True)
 class InvertOptions:
@@ -39,6 +37,7 @@ class InvertOptions:
     scale: float = 1.0  # of the distance "conv"; gives the paper's rate of 1 its meaning
     convs: tuple[int, ...] = (2, 4, 7, 10)  # of VGG-16, counted from 1: what is compared
     pixel_weight: float = 0.5
+    seen: int = 256  # pixels: larger pictures are shrunk to this before they are compared
     shape: float = 30.0  # on the mean square shift of the face's points, in units of the picture
     prior: float = 1e-2  # on the mean square of w's offset, in W's own spread
     held: bool = False  # the slots that expressions move stay as they start
@@ -50,7 +49,7 @@ class InvertOptions:
 
 
 TARGET = InvertOptions()
-COLOURS = InvertOptions(steps=12, rate=0.1, sizes=((256, 1.0),), shape=0.0, near=0.0, held=True, warm_up=0)
+COLOURS = InvertOptions(steps=12, rate=0.1, sizes=((256, 1.0),), seen=128, shape=0.0, near=0.0, held=True, warm_up=0)
 """For a photo whose expression is known: its light and colours, on a face that is drawn already."""
 DRIVER = InvertOptions(
     steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, near=0.0, warm_up=1, decay=0.3, patience=8
@@ -130,7 +129,7 @@ def invert(
 
     planned = 0  # steps of the stages before, taken or not: the rate falls by plan
     for size, steps in _stages(generator, options):
-        seen = min(size, SEEN)
+        seen = min(size, options.seen)
         loss_of = distance_to(network, F.adaptive_avg_pool2d(picture, seen), options, _at(weight, seen))
         best, waited = math.inf, 0
         for step in range(planned, planned + steps):
