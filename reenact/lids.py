@@ -23,6 +23,8 @@ _ABOVE, _BELOW = (0.45, 0.6, 0.75, 0.9), (0.35, 0.5, 0.65)
 """Where skin is looked for, in openings of the eye from its lids."""
 _RIM = 0.35
 """How far above the mesh's lid lashes begin, in openings of the eye."""
+_CREASE = 0.5
+"""How much farther up the skin of a shut lid reaches."""
 _LASHES = 0.035
 """How thick the line of the lashes is at most, in widths of the eye."""
 _COLUMNS = 64
@@ -91,7 +93,7 @@ class Lids:
         pixel = 1 / float(np.linalg.norm(frame.along))  # in widths of the eye
         top, edge, bottom = (np.interp(u, _AXIS, c) for c in (upper_rest, upper, lower_rest))
         taper = np.sqrt((4 * u * (1 - u)).clip(0, 1))
-        rim = _RIM * opening * taper
+        rim = (_RIM + _CREASE * shut) * opening * taper  # a shut lid is smooth: its crease has gone
         # The lid: from the crease, where it is lost in the skin above, to its edge.
         lid = _soft(v, top - rim, top + 0.3 * rim + pixel) * _soft(edge + pixel / 2 - v, 0, pixel)
         lid = alpha * lid * _soft(u, 0, 0.06) * _soft(1 - u, 0, 0.06)
