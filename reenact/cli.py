@@ -450,7 +450,7 @@ def _checkpoint(job: _Job, console: Console) -> Checkpoint:
     """
     from .resume import Checkpoint
 
-    checkpoint = Checkpoint(job.output.with_name(f"{job.output.name}.checkpoint"), job.resume, console.warn)
+    checkpoint = Checkpoint(_checkpoint_folder(job.output), job.resume, console.warn)
     if job.resume and not checkpoint.exists:
         console.say(f"{checkpoint.folder}: there is nothing to go on with; starting from the beginning")
     if checkpoint.exists and not job.resume:
@@ -460,6 +460,10 @@ def _checkpoint(job: _Job, console: Console) -> Checkpoint:
             )
         console.say(f"{checkpoint.folder}: of an earlier run; removed, since --resume was not given")
     return checkpoint
+
+
+def _checkpoint_folder(output: Path) -> Path:
+    return output.with_name(f"{output.name}.checkpoint")
 
 
 def _plural(count: int, noun: str) -> str:
@@ -502,7 +506,11 @@ def _checked(args: argparse.Namespace) -> _Job:
             raise UsageError(f"--matte {args.matte}: is the output too; name another file")
     for path, suffix in ((args.latents, template.SUFFIX), (args.export_csv, ".csv")):
         if path:
-            check_output(path, (args.target, args.driver), args.overwrite or args.resume, (suffix,))
+            # What the run to go on with has written already may be written again.
+            again = args.resume and _checkpoint_folder(args.output).is_dir()
+            check_output(path, (args.target, args.driver), args.overwrite or again, (suffix,))
+    if args.latents and options.fuse.method == "splice" and options.detector != "landmarker":
+        raise UsageError("--latents: the motion of --fuse splice is points alone; add --detector landmarker")
     if args.latents_sound and not args.latents:
         raise UsageError("--latents-sound: goes with --latents, which names the file")
     return _Job(
@@ -531,7 +539,11 @@ def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
 
     def save_motion(motion: Motion) -> None:
         if job.latents:
-            template.save(job.latents, motion, job.driver if job.latents_sound and job.video else None)
+            with TemporaryDirectory(prefix="reenact-") as folder:
+                sound: Path | None = None
+                if job.latents_sound and job.video:
+                    sound = job.driver if job.pictured else template.unpack_sound(job.driver, Path(folder))
+                template.save(job.latents, motion, sound)
         if job.csv:
             write_text(job.csv, template.to_csv(motion))
 

@@ -162,10 +162,10 @@ class Composer:
                 continue
             alpha = self._looked_up(mesh.polygon(ring, self._cells))[:, :, None]
             corners, iris = list(motion.CORNERS[eye]), motion.IRISES[eye]
-            shift = (goal[corners] - self.rest[corners]).mean(0)  # of the whole eye
-            glance = goal[iris] - self.rest[iris] - shift
+            back = _eye_back(goal[corners], self.rest[corners])  # of the whole eye
+            glance = back(goal[iris]) - self.rest[iris]
             radius = np.linalg.norm(self.rest[iris + 1 : iris + 5] - self.rest[iris], axis=1).mean()
-            place = self._units - shift.astype(np.float32)  # where it would be without a glance
+            place = back(self._units).astype(np.float32)  # where it would be without a glance
             left, right = self.rest[corners, 0]
             centre = self.rest[iris, 0]
             # All of the iris moves; what is white gives way, less and less towards the corners.
@@ -301,6 +301,20 @@ def _hung(places: Floats, drawn: Points, taller: float) -> Floats:
     below = _TEETH + (depth - end) * (1 - _TEETH) / (1 - end)
     depth = np.where(depth < end, depth * taller / _STRETCH, below)
     return np.asarray(upper + depth * np.maximum(lower - upper, 1e-4), np.float32)
+
+
+def _eye_back(corners: Points, rest: Points) -> Callable[[NDArray[np.floating]], NDArray[np.float64]]:
+    """Takes places [...,2] back to where an eye was, whose corners [2,2] have moved: turned, and as wide as it was."""
+
+    def axes(pair: Points) -> tuple[Points, float]:
+        x, y = pair[1] - pair[0]
+        width = max(float(np.hypot(x, y)), 1e-6)
+        return np.array([[x, y], [-y, x]]) / width, width
+
+    (now, width), (then, wide) = axes(corners), axes(rest)
+    matrix = now.T @ np.diag([wide / width, 1]) @ then
+    middle, middle_then = corners.mean(0), rest.mean(0)
+    return lambda places: np.asarray((places - middle) @ matrix + middle_then)
 
 
 _RIM = 0.25

@@ -58,6 +58,8 @@ def _checked(args: Mapping[str, Any], options: Options) -> Camera:
     for name, flag in _MEANINGLESS.items():
         if args[name]:
             raise UsageError(f"{flag}: doesn't go with {args['driver']}; record a video, and give that")
+    if options.missing != "hold":
+        raise UsageError(f"--on-missing {options.missing}: while {args['driver']} films, faces that are gone are held")
     if options.start is not None:
         raise UsageError(f"--start: {args['driver']} begins now; leave it out")
     camera = Camera.named(str(args["driver"]))

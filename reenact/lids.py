@@ -27,6 +27,8 @@ _CREASE = 0.5
 """How much farther up the skin of a shut lid reaches."""
 _LASHES = 0.035
 """How thick the line of the lashes is at most, in widths of the eye."""
+_NEARLY_SHUT = (0.06, 0.14)
+"""Openings of eyes in the photo, in widths of the eye, that are painted not at all, and as others are."""
 _COLUMNS = 64
 
 
@@ -82,7 +84,8 @@ class Lids:
         upper_rest, lower_rest = self._curves[eye]
         opening = max(float((lower_rest - upper_rest).max()), 1e-3)
         shut = 1 - float((lower - upper).max()) / opening
-        alpha = _ramp(shut, 0.12, 0.45)
+        # An eye that the photo has shut, or nearly, has lids of its own.
+        alpha = _ramp(shut, 0.12, 0.45) * _ramp(opening, *_NEARLY_SHUT)
         if alpha == 0:
             return picture
         frame = _Frame.of(goal, eye)

@@ -21,6 +21,7 @@ from . import expression, landmarks, motion
 from .detectors import Detector
 from .errors import NoFaceError, UsageError, VideoError
 from .face_landmarker import BLENDSHAPES, canonical_axes, to_68
+from .follow import Choice
 from .fuse import parse_regions
 from .pipeline import Hooks, Options, Run
 from .smooth import causal
@@ -157,7 +158,8 @@ class LiveRun(Run):
         mesh, turns = self.rest.mesh[0].cpu().double().numpy(), self.options.pose == "driver"
         self.hooks.note(f"{camera.name}: on")
         with Feed(camera) as feed:
-            seen = ((frame, now.flat(), RATE * frame.seconds) for frame, now in _followed(feed, self.detector, anchor))
+            followed = _followed(feed, self.detector, anchor, self.wanted)
+            seen = ((frame, now.flat(), RATE * frame.seconds) for frame, now in followed)
             for frame, row in causal(seen, self.options.smooth):
                 now = _Seen.of_flat(row)
                 goal = motion.goals(now.mesh[None], anchor.mesh, composer.rest, to_rest, strength)[0]
@@ -200,7 +202,9 @@ class LiveRun(Run):
         return torch.from_numpy(anchor.expression).to(measured) + measured[1:] - measured[0]
 
 
-def _followed(frames: Feed, detector: Detector, before: _Seen) -> Iterator[tuple[Frame, _Seen]]:
+def _followed(
+    frames: Feed, detector: Detector, before: _Seen, wanted: Choice
+) -> Iterator[tuple[Frame, _Seen]]:
     """Each frame and what its face shows; where there is none, what was shown before."""
     held: list[Frame] = []
 
@@ -211,15 +215,15 @@ def _followed(frames: Feed, detector: Detector, before: _Seen) -> Iterator[tuple
 
     last: Landmarks | None = None
     for faces in detector.track(pictures()):
-        face = _same(faces, last)
+        face = _same(faces, last) if last else wanted.pick(faces)
         if face is not None and face.mesh is not None and face.pose is not None:
             last, before = face, _Seen(face.mesh, face.pose, expression.of_landmarks(face).numpy())
         yield held.pop(0), before
 
 
-def _same(faces: list[Landmarks], last: Landmarks | None) -> Landmarks | None:
-    """The face nearest to the last one; the largest, where there was none."""
-    if not faces or last is None:
-        return faces[0] if faces else None
+def _same(faces: list[Landmarks], last: Landmarks) -> Landmarks | None:
+    """The face nearest to the last one."""
+    if not faces:
+        return None
     middle = last.points.mean(0)
     return min(faces, key=lambda face: float(np.hypot(*(face.points.mean(0) - middle))))

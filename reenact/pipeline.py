@@ -26,7 +26,7 @@ from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
 from .errors import NoFaceError, UsageError
-from .face_landmarker import FaceLandmarkerNets, canonical_axes, read_triangles, to_68
+from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles, to_68
 from .follow import parse_choice
 from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .geometry import apply, inverse, scale_of
@@ -110,7 +110,8 @@ class Hooks:
     warn: Callable[[str], None] = lambda line: None
     picture: Callable[[str, int, Rgb], None] | None = None  # (stage, frame, picture), for a trace
     losses: Callable[[str, tuple[float, ...]], None] = lambda name, losses: None
-    motion: Callable[[Motion], None] = lambda motion: None  # the driver's, as soon as it is known
+    # The driver's, as soon as it is known; to be used or copied at once, for its points are smoothed in place later.
+    motion: Callable[[Motion], None] = lambda motion: None
 
 
 def reenact(
@@ -129,8 +130,8 @@ def reenact(
         options: `PRESETS` has good ones.
         store: where third-party weights are kept and how they are fetched.
         hooks: progress, warnings, intermediate pictures.
-        checkpoint: keeps what is done, so that a later call can go on; None: nothing is kept. It is removed after the
-            last frame, and where the inputs turn out not to do.
+        checkpoint: keeps what is done, so that a later call can go on; None: nothing is kept. It stays until the caller
+            removes it, once the result is safe; where the inputs turn out not to do, it is removed here.
 
     Yields:
         Frames of the target's size with the driver's `pts` and `seconds`, and a matte.
@@ -220,7 +221,7 @@ class Run:
 
     def _job(self, target: Path) -> dict[str, str]:
         """All that the frames depend on, in words."""
-        program = f"torch {torch.__version__}, {self.device}"
+        program = f"torch {torch.__version__}, {self.device}, {self.detector_name}"
         if self.options.noise == "random" and self.checkpoint and self.checkpoint.resume:
             raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
         files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
@@ -368,8 +369,6 @@ class Run:
             self.hooks.progress("frames", done, len(self.track))
         if done < len(self.track):
             yield from self._made(done)
-        if self.checkpoint:
-            self.checkpoint.remove()
 
     def _made(self, first: int) -> Iterator[Frame]:
         """The result from the frame `first` on."""
@@ -435,7 +434,8 @@ class Run:
         assert self.track.pose is not None  # as the mesh
         poses = zero_phase(landmarks.fill_gaps(self.track.pose, self.track), self.options.smooth, self.track.cuts)
         # A single picture has no turn to follow: its pose itself is taken.
-        since = poses[self.anchors] if len(poses) > 1 else np.zeros_like(poses)
+        own = head_pose(self.rest.mesh.cpu()).numpy()
+        since = poses[self.anchors] if len(poses) > 1 else own
         poses = since + self._presence()[:, None] * (poses - since)
         rest = self.rest.mesh[0].cpu().double().numpy()
         return lambda index: lambda points: motion.turned(points, rest, poses[index], since[index])

@@ -7,6 +7,7 @@ frames.log, one record a finished frame, in which only the last can be torn.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -168,7 +169,14 @@ def job(inputs: Mapping[str, Path], options: object, program: str) -> dict[str, 
         program: what computes, in words.
     """
     contents = {name: f"sha256 {_sha256(path)}" for name, path in inputs.items()}
-    return {**contents, "program": program, **dict(_settings(options, ""))}
+    return {**contents, "program": f"reenact {_version()}, {program}", **dict(_settings(options, ""))}
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("reenact")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout"
 
 
 def _sha256(path: Path) -> str:

@@ -173,6 +173,12 @@ def begun(trainer: Trainer, path: Path) -> LatentMapper:
     return mapper
 
 
+def save(mapper: LatentMapper, path: Path, steps: int, seed: int) -> None:
+    """Write the mapper in half precision."""
+    stored = {name: value.half().contiguous() for name, value in mapper.state_dict().items()}
+    save_file(stored, path, {"steps": str(steps), "seed": str(seed)})
+
+
 def main() -> None:
     """Train for so long, saving now and then."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -204,11 +210,12 @@ def main() -> None:
         if len(lately) == 100:
             means = dict(zip(("loss", "gap"), (round(sum(v) / 100, 4) for v in zip(*lately, strict=True)), strict=True))
             print(json.dumps({"step": step, "minutes": round(spent * args.minutes, 1), **means}), flush=True)
-            stored = {name: value.half().contiguous() for name, value in mapper.state_dict().items()}
-            save_file(stored, args.out, {"steps": str(step), "seed": str(args.seed)})
+            save(mapper, args.out, step, args.seed)
             lately.clear()
-    # Expressions of people who were not seen.
-    for name, (r, slope) in trainer.follows(mapper, trainer.expressions(40, args.seed + 1000)).items():
+    save(mapper, args.out, step, args.seed)
+    # Expressions of people who were not seen, by what was kept.
+    unseen = trainer.expressions(40, args.seed + 1000)
+    for name, (r, slope) in trainer.follows(LatentMapper.load(args.out), unseen).items():
         print(f"{name}: r {r:.2f}, slope {slope:.2f}")
 
 

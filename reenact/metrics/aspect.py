@@ -90,8 +90,10 @@ def _pair(part: str, output: Floats, driver: Floats, known: Floats) -> list[Scor
     ceiling = follows(driver, known)[0]
     r = follows(output, known)[0]
     note = "dlib's 68 points in the output, the landmarker's in the driver"
+    if ceiling > 0:
+        note += f"; {r / ceiling:.2f} of the ceiling"
     return [
-        of_clip(names[0], "", "higher", r, f"{note}; {r / ceiling:.2f} of the ceiling", NO_FACE),
+        of_clip(names[0], "", "higher", r, note, NO_FACE),
         of_clip(names[1], "", "higher", ceiling, "both in the driver: what two detectors agree on", NO_FACE),
     ]
 

@@ -86,3 +86,12 @@ def test_frames_without_a_face_are_left_out():
     outputs = [View(v.rgb, None) if i % 2 else v for i, v in enumerate(DRIVER)]
     assert scores(outputs, DRIVER)["lips-r"].value == pytest.approx(1, abs=0.01)
     assert scores([View(v.rgb, None) for v in DRIVER], DRIVER)["lips-r"].value is None
+
+
+def test_lids_that_the_second_detector_does_not_see_move_have_a_ceiling_of_nought():
+    rgb = np.full((300, 300, 3), 60, np.uint8)
+    drivers = [View(rgb, Landmarks(points(lips, lids), 1.0)) for lips, lids in zip(LIPS, LIDS, strict=True)]
+    seen = scores(DRIVER, drivers)
+    assert seen["lids-r-ceiling"].value == 0
+    assert seen["lids-r"].value > 0.9
+    assert "ceiling" not in seen["lids-r"].note

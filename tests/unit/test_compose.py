@@ -500,3 +500,22 @@ def test_the_warped_face_lies_in_its_place_on_black():
     np.testing.assert_allclose(rgb[y, x], (255, 128, 64), atol=1)
     assert not rgb[:40].any()
     assert not rgb[:, -40:].any()
+
+
+def test_an_eye_turns_with_its_head():
+    """A line from corner to corner of the eye lies there still when all of the face has rolled."""
+    photo, ring = grey(), [33, 133]
+    ends = np.rint(REST[ring] * SIDE - 0.5).astype(int)
+    cv2.line(photo, tuple(map(int, ends[0])), tuple(map(int, ends[1])), (0, 0, 0), 2)
+    angle = np.radians(15)
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    middle = REST.mean(0)
+
+    def roll(points):
+        return (points - middle) @ matrix + middle
+
+    rgb = composer(photo, options=PLAIN).compose(REST, drawn(), 0, 0, 0.0, roll).rgb
+    for share in (0.15, 0.5, 0.85):
+        place = roll(REST[ring][:1] + share * (REST[ring][1:] - REST[ring][:1]))[0] * SIDE - 0.5
+        x, y = np.rint(place).astype(int)
+        assert rgb[y - 2 : y + 3, x - 1 : x + 2].min() < 90

@@ -111,3 +111,17 @@ def test_an_eye_of_a_few_pixels_still_shuts():
     place = np.rint((middle(0, 0.3) + 0.5) / 10 - 0.5).astype(int)
     assert at(seen, place).mean() < at(small, place).mean()
     assert np.isfinite(seen).all()
+
+
+@pytest.mark.parametrize("opening", [0.0, 0.03])
+def test_an_eye_that_the_photo_has_shut_keeps_its_own_lids(opening):
+    """The points of such an eye waver; a second line of lashes must not come and go with them."""
+    points = POINTS.copy()
+    for upper, lower in LIDS:
+        points[upper] = points[lower] - [0, opening * 0.1 * SIDE]
+    photo = np.full((SIDE, SIDE, 3), SKIN, np.float32)
+    lids = Lids(photo, points)
+    wavering = points.copy()
+    wavering[LIDS[0][0], 1] += 0.5
+    for goal in (points, wavering, shut(points, LIDS[0])):
+        assert (lids.paint(photo, goal) == photo).all()
