@@ -391,9 +391,13 @@ class _Job:
 
     @property
     def is_cut(self) -> bool:
-        """Whether only a part of the driver is used."""
+        """Whether only a part of the driver, and of its sound, is used."""
+        from . import template
+
         o = self.options
-        return not (o.start is o.end is o.max_frames is None)
+        if not (o.start is o.end is o.max_frames is None):
+            return True
+        return template.is_template(self.driver) and template.sound_is_cut(self.driver)
 
     def expected_frames(self) -> int | None:
         """About how many there will be; None if the driver doesn't tell."""
@@ -543,7 +547,7 @@ def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
                 sound: Path | None = None
                 if job.latents_sound and job.video:
                     sound = job.driver if job.pictured else template.unpack_sound(job.driver, Path(folder))
-                template.save(job.latents, motion, sound)
+                template.save(job.latents, motion, sound, job.is_cut)
         if job.csv:
             write_text(job.csv, template.to_csv(motion))
 

@@ -88,13 +88,14 @@ def described(path: Path, motion: Motion, sound: bool) -> VideoInfo:
 # ---- The file ----------------------------------------------------------------------------------------------------
 
 
-def save(path: Path, motion: Motion, sound_from: Path | None = None) -> None:
+def save(path: Path, motion: Motion, sound_from: Path | None = None, cut: bool = False) -> None:
     """Write a template.
 
     Args:
         path: the file.
         motion: what goes into it.
         sound_from: a file whose first sound track goes in too, packet by packet; None, or a silent file: none.
+        cut: whether the motion is a part of that file's; its sound is then cut when the template is used.
 
     Raises:
         UsageError: the detector knew points only.
@@ -113,6 +114,7 @@ def save(path: Path, motion: Motion, sound_from: Path | None = None) -> None:
     packed = copied_sound(sound_from) if sound_from else None
     if packed is not None:
         arrays["sound"] = np.frombuffer(packed, np.uint8)
+        arrays["sound_cut"] = np.array(cut)
     write_arrays(path, arrays)
 
 
@@ -138,6 +140,12 @@ def has_sound(path: Path) -> bool:
     """Whether a template brings sound; otherwise as `load`."""
     with open_arrays(path, _WHAT) as file:
         return "sound" in file
+
+
+def sound_is_cut(path: Path) -> bool:
+    """Whether a template's motion is a part only of what its sound goes with; otherwise as `load`."""
+    with open_arrays(path, _WHAT) as file:
+        return "sound_cut" in file and bool(file.read("sound_cut", "b", (), 1))
 
 
 def unpack_sound(path: Path, folder: Path) -> Path | None:

@@ -103,3 +103,13 @@ def test_motion_stands_in_for_its_driver(faces, target, tmp_path, capsys):
     assert_one_error(capsys, "--side-by-side", "motion.npz")
     assert run(target, driver, "-o", tmp_path / "three.mp4", *QUICK, "--latents", motion) == 2
     assert_one_error(capsys, "motion.npz exists; -y overwrites it")
+
+
+def test_motion_of_a_part_brings_the_sound_of_that_part_even_when_saved_again(faces, target, tmp_path):
+    driver, part, again = faces.clip(tmp_path / "driver.mp4", sound="aac"), tmp_path / "part.npz", tmp_path / "again.npz"
+    words = ["--max-frames", 3, "--latents-sound", "--latents"]
+    assert run(target, driver, "-o", tmp_path / "one.mp4", *QUICK, *words, part) == 0
+    assert run(target, part, "-o", tmp_path / "two.mp4", *QUICK, "--latents-sound", "--latents", again) == 0
+    assert run(target, again, "-o", tmp_path / "three.mp4", *QUICK) == 0
+    one, two, three = ((tmp_path / f"{name}.mp4").read_bytes() for name in ("one", "two", "three"))
+    assert one == two == three
