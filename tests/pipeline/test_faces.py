@@ -106,7 +106,8 @@ def test_motion_stands_in_for_its_driver(faces, target, tmp_path, capsys):
 
 
 def test_motion_of_a_part_brings_the_sound_of_that_part_even_when_saved_again(faces, target, tmp_path):
-    driver, part, again = faces.clip(tmp_path / "driver.mp4", sound="aac"), tmp_path / "part.npz", tmp_path / "again.npz"
+    driver = faces.clip(tmp_path / "driver.mp4", sound="aac")
+    part, again = tmp_path / "part.npz", tmp_path / "again.npz"
     words = ["--max-frames", 3, "--latents-sound", "--latents"]
     assert run(target, driver, "-o", tmp_path / "one.mp4", *QUICK, *words, part) == 0
     assert run(target, part, "-o", tmp_path / "two.mp4", *QUICK, "--latents-sound", "--latents", again) == 0

@@ -369,7 +369,7 @@ def test_json_and_csv_say_the_same_of_a_real_run(make):
 def test_a_file_appears_when_it_is_whole(tmp_path, monkeypatch):
     path = tmp_path / "e.json"
     write_text(path, "first\n")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "no space left")))
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "no space left")))
     with pytest.raises(ReenactError, match=r"e\.json: can't be written \(no space left\)"):
         write_text(path, "second\n")
     assert path.read_text() == "first\n"
