@@ -24,7 +24,7 @@ from typing import Any
 
 from . import baselines, plugins
 from .errors import ReenactError, UsageError
-from .evaluate import SCHEMA, Evaluation, evaluate, from_json, to_json, version_of
+from .evaluate import SCHEMA, Evaluation, evaluate, from_json, to_json
 from .files import write_text
 from .images import is_image, write_image
 from .manifest import Pair
@@ -32,6 +32,7 @@ from .miniatures import film_strip
 from .pipeline import Hooks, Options, reenact
 from .report import Run, benchmark_page, mean_scores, write_report
 from .types import Frame, Rgb, Score
+from .versions import version_of
 from .video import MatteWriter, VideoWriter, probe, read_frames
 from .weights import WeightStore, default_root
 

@@ -125,31 +125,35 @@ def check(
 
 
 def _target(rgb: Rgb, detector: Detector, choice: Choice) -> tuple[dict[str, object], list[Finding]]:
-    faces = next(iter(detector.track([rgb])))
-    facts: dict[str, object] = {"width": rgb.shape[1], "height": rgb.shape[0], "faces": len(faces)}
-    face = choice.pick(faces)
-    if face is None:
-        return facts, [_absent("target", faces, choice)]
-    seen = measured(rgb, face)
-    findings = list(_of_face("target", seen))
-    if len(faces) > 1 and choice == Choice():
-        findings.append(_crowd("target", len(faces), "--target-face"))
+    facts, seen, findings = _picture("target", rgb, detector, choice)
+    if seen is None:
+        return facts, findings
     if seen.jaw_open > OPEN:
         findings.append(Finding("target", "mouth", False, "the mouth is open; one that is shut can be moved further"))
     if seen.eyes_shut > SHUT:
         findings.append(Finding("target", "eyes", False, "the eyes are shut and can't be opened; take another photo"))
-    return facts | {"face": asdict(seen)}, findings
+    return facts, findings
 
 
 def _still(rgb: Rgb, detector: Detector, choice: Choice) -> tuple[dict[str, object], list[Finding]]:
+    facts, _, findings = _picture("driver", rgb, detector, choice)
+    return facts, findings
+
+
+def _picture(
+    about: str, rgb: Rgb, detector: Detector, choice: Choice
+) -> tuple[dict[str, object], FaceFacts | None, list[Finding]]:
+    """A picture, its face where there is one, and what is hard about them."""
     faces = next(iter(detector.track([rgb])))
     facts: dict[str, object] = {"width": rgb.shape[1], "height": rgb.shape[0], "faces": len(faces)}
     face = choice.pick(faces)
     if face is None:
-        return facts, [_absent("driver", faces, choice)]
+        return facts, None, [_absent(about, faces, choice)]
     seen = measured(rgb, face)
-    more = [_crowd("driver", len(faces), "--driver-face")] if len(faces) > 1 and choice == Choice() else []
-    return facts | {"face": asdict(seen)}, [*_of_face("driver", seen), *more]
+    findings = list(_of_face(about, seen))
+    if len(faces) > 1 and choice == Choice():
+        findings.append(_crowd(about, len(faces), f"--{about}-face"))
+    return facts | {"face": asdict(seen)}, seen, findings
 
 
 def _absent(about: str, faces: list[Landmarks], choice: Choice) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import math
 import sys
 import time
@@ -20,6 +19,7 @@ from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError
 from .stopping import Terminated, heeded
+from .versions import version_of
 from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
@@ -267,10 +267,7 @@ def _add_common(group: _Group) -> None:
 
 
 def _version() -> str:
-    try:
-        return importlib.metadata.version("reenact")
-    except importlib.metadata.PackageNotFoundError:
-        return "(not installed)"
+    return version_of("reenact") or "(not installed)"
 
 
 # --- Values -------------------------------------------------------------------------------------

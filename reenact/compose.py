@@ -211,7 +211,7 @@ class Composer:
         """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
         parted = _parted(goal)
         # A mouth that is open in the photo keeps its teeth until it opens further.
-        share = _ramp(parted - self._parted, 0.002, 0.008) * _ramp(parted / max(self._parted, 0.012), 1.1, 1.6)
+        share = lids.ramp(parted - self._parted, 0.002, 0.008) * lids.ramp(parted / max(self._parted, 0.012), 1.1, 1.6)
         if share == 0:
             return picture
         alpha = mesh.polygon(goal[list(INNER_LIPS)], self._cells)
@@ -228,7 +228,7 @@ class Composer:
         places[:, :, 1] = _hung(places, face.points, parted / max(_parted(face.points), 1e-4))
         seen = _remap(drawn, places * size - 0.5) * self._gain
         # A drawn mouth that has stayed shut has nothing to show: a dark one then.
-        seen = self._dark + _ramp(_parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
+        seen = self._dark + lids.ramp(_parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
         out = picture.copy()
         out[part] += alpha[part][:, :, None] * (seen - out[part])
         return out
@@ -329,11 +329,6 @@ def _opening(points: Points, eye: int) -> float:
 def _parted(points: Points) -> float:
     """How far apart the lips are."""
     return float((points[LOWER_LIP, 1] - points[UPPER_LIP, 1]).mean())
-
-
-def _ramp(value: float, low: float, high: float) -> float:
-    t = min(max((value - low) / (high - low), 0.0), 1.0)
-    return t * t * (3 - 2 * t)
 
 
 def _blurred(image: Floats, sigma: float) -> Floats:

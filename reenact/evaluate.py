@@ -8,7 +8,6 @@ with the reason, and a frame without a face is counted, not averaged away.
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import io
 import json
 import math
@@ -30,6 +29,7 @@ from .errors import UsageError, WeightsError
 from .images import is_image, read_image
 from .metrics import Clip, Context, Metric, Sample, View
 from .types import Box, Floats, Frame, Landmarks, Rgb, Score
+from .versions import version_of
 from .video import probe, read_frames
 from .weights import WeightStore, default_root
 
@@ -353,14 +353,6 @@ def _settings(
         **files, **sizes, **frames, "metrics": ", ".join(metrics), "detector": DETECTOR, "device": str(device),
         "python": platform.python_version(), **versions,
     }  # fmt: skip
-
-
-def version_of(package: str) -> str | None:
-    """Of an installed package; None: it is not."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 # ---- Files of numbers --------------------------------------------------------------------------------------------

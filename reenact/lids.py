@@ -85,7 +85,7 @@ class Lids:
         opening = max(float((lower_rest - upper_rest).max()), 1e-3)
         shut = 1 - float((lower - upper).max()) / opening
         # An eye that the photo has shut, or nearly, has lids of its own.
-        alpha = _ramp(shut, 0.12, 0.45) * _ramp(opening, *_NEARLY_SHUT)
+        alpha = ramp(shut, 0.12, 0.45) * ramp(opening, *_NEARLY_SHUT)
         if alpha == 0:
             return picture
         frame = _Frame.of(goal, eye)
@@ -184,5 +184,6 @@ def _soft(value: NDArray[np.floating], low: NDArray[np.floating] | float, high: 
     return np.asarray(t * t * (3 - 2 * t))
 
 
-def _ramp(value: float, low: float, high: float) -> float:
+def ramp(value: float, low: float, high: float) -> float:
+    """0 up to `low`, 1 from `high` on, smoothly between."""
     return float(_soft(np.array(value), low, high))

@@ -571,10 +571,14 @@ class Run:
 
     def _inverted_anchor(self) -> Floats:
         """The latent of the first scene's anchor frame, which the others' changes are measured from."""
-        index = int(self.anchors[0])
-        points, crops = self._driver_crops()
-        frame = next(f for f in self.driver.frames() if f.index == index)
-        return self._kept("anchor", lambda: self._invert_frame(frame, crops[index], points[index], None))
+
+        def found() -> Floats:
+            index = int(self.anchors[0])
+            points, crops = self._driver_crops()
+            frame = next(f for f in self.driver.frames() if f.index == index)
+            return self._invert_frame(frame, crops[index], points[index], None)
+
+        return self._kept("anchor", found)
 
     def _driver_crops(self) -> tuple[Floats, NDArray[np.float64]]:
         points = landmarks.fill_missing(self.track)

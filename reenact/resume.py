@@ -7,7 +7,6 @@ frames.log, one record a finished frame, in which only the last can be torn.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ import numpy as np
 from .errors import ReenactError, UsageError
 from .files import ArrayFile, Arrays, open_arrays, write_arrays, write_text
 from .types import Frame, Rgb
+from .versions import version_of
 
 _JOB, _LOG = "job.json", "frames.log"
 _SYNC_EVERY = 5.0  # seconds of finished frames that a power cut may cost
@@ -169,14 +169,8 @@ def job(inputs: Mapping[str, Path], options: object, program: str) -> dict[str, 
         program: what computes, in words.
     """
     contents = {name: f"sha256 {_sha256(path)}" for name, path in inputs.items()}
-    return {**contents, "program": f"reenact {_version()}, {program}", **dict(_settings(options, ""))}
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("reenact")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a checkout"
+    ours = f"reenact {version_of('reenact') or 'of a checkout'}"
+    return {**contents, "program": f"{ours}, {program}", **dict(_settings(options, ""))}
 
 
 def _sha256(path: Path) -> str:
