@@ -57,6 +57,7 @@ class Composer:
         triangles: NDArray[np.int32],
         options: ComposeOptions | None = None,
         reach: float = mesh.REACH,
+        inside: float = 0.0,
     ) -> None:
         """Prepare the target.
 
@@ -68,8 +69,11 @@ class Composer:
             triangles: of the points' mesh, as of `face_landmarker.read_triangles`.
             options: how.
             reach: as of `mesh.over`.
+            inside: how much of the inside of its own mouth must give way to the drawn one, 0 to 1, however far it is
+                open: its lips will speak other words.
         """
         self.options = options or ComposeOptions()
+        self._inside = inside
         self.target, self.rest, self.base, self._crop = target, rest, base, crop
         self._mesh = mesh.over(rest, triangles, reach)
         self._cells = int(np.clip(2 * scale_of(crop), 256, 640))
@@ -110,6 +114,7 @@ class Composer:
             shade = _remap(self._folds(goal, face), self._in_folds, cv2.INTER_LINEAR)
             picture = picture * np.exp(shade)[:, :, None]
         picture = self._lids.paint(picture, apply(self._crop, goal) - self._origin)
+        picture = self._shut_lips(goal, picture)
         picture = self._mouth(goal, face, placed.field(face.points), picture)
         rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
         rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
@@ -130,9 +135,10 @@ class Composer:
         return _remap(image, self._in_cells, cv2.INTER_LINEAR)
 
     def _source(self, goal: Points) -> Points:
-        """Where the photo has what comes to the goal [478,2]: its own points, but that a shut eye hides its rim.
+        """Where the photo has what comes to the goal [478,2]: its own points, but that what shuts hides its rim.
 
-        The mesh's lids run inside the eye, whose rim would be left as a slit between lids that are shut.
+        The mesh's lids run inside the eye, whose rim would be left as a slit between lids that are shut; and its lips
+        run along teeth, whose edge would be left as white specks.
         """
         source = self.rest.copy()
         for eye, (upper, lower) in enumerate(motion.LIDS):
@@ -140,6 +146,10 @@ class Composer:
             height = self.rest[lower] - self.rest[upper]
             source[upper] -= _RIM * shut * height
             source[lower] += _RIM * shut * height
+        shut = 1 - min(max(_parted(goal) / max(self._parted, 1e-4), 0), 1)
+        height = self.rest[LOWER_LIP] - self.rest[UPPER_LIP]
+        source[UPPER_LIP] -= _RIM * shut * height
+        source[LOWER_LIP] += _RIM * shut * height
         return source
 
     def _parted_up(self, field: Floats) -> Floats:
@@ -207,11 +217,28 @@ class Composer:
 
     # ---- mouth
 
+    def _shut_lips(self, goal: Points, picture: Floats) -> Floats:
+        """The picture with a dark line where the photo's open mouth is shut: its teeth are squeezed to specks there."""
+        parted = _parted(goal)
+        share = lids.ramp(1 - parted / max(self._parted, 1e-4), 0.3, 0.7) * lids.ramp(self._parted, 0.006, 0.02)
+        share *= 1 - _opened(parted, 0)
+        if share == 0:
+            return picture
+        ring = goal[list(INNER_LIPS)]
+        corners = goal[[INNER_LIPS[0]]], goal[[INNER_LIPS[10]]]
+        middle = np.vstack([corners[0], (goal[UPPER_LIP] + goal[LOWER_LIP]) / 2, corners[1]])
+        line = mesh.polygon(ring, self._cells)
+        thick = max(1, round(_LINE * self._cells))
+        places = np.rint(mesh.in_cells(middle, self._cells) * 16).astype(np.int32)
+        cv2.polylines(line, [places], False, 1.0, thick, cv2.LINE_AA, shift=4)
+        alpha = _LINE_ALPHA * share * self._looked_up(_blurred(line, self.options.lips * self._cells / 2))[:, :, None]
+        return np.asarray(picture + alpha * (self._dark - picture), np.float32)
+
     def _mouth(self, goal: Points, face: Drawn, field: Floats, picture: Floats) -> Floats:
         """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
         parted = _parted(goal)
         # A mouth that is open in the photo keeps its teeth until it opens further.
-        share = lids.ramp(parted - self._parted, 0.002, 0.008) * lids.ramp(parted / max(self._parted, 0.012), 1.1, 1.6)
+        share = max(_opened(parted, self._parted), self._inside * _opened(parted, 0))
         if share == 0:
             return picture
         alpha = mesh.polygon(goal[list(INNER_LIPS)], self._cells)
@@ -275,6 +302,8 @@ _ROUND_EYES, _ROUND_LIPS = 0.018, 0.03
 """How far round them no folds are laid, as shares of the crop's side."""
 _DARK = np.array([0.3, 0.15, 0.14], np.float32)
 """The colour of a mouth that nothing lights, of the skin round it."""
+_LINE, _LINE_ALPHA = 0.004, 0.8
+"""How thick the line between lips that are shut is, of the cells, and how dark."""
 _DEEPEST = 0.15
 """The logarithm of the shade of the deepest fold."""
 _JUMP = 0.008
@@ -318,7 +347,7 @@ def _eye_back(corners: Points, rest: Points) -> Callable[[NDArray[np.floating]],
 
 
 _RIM = 0.25
-"""How far beyond the mesh's lids an eye's rim reaches, of the eye's opening."""
+"""How far beyond the mesh's lids an eye's rim reaches, of the eye's opening; and teeth beyond its lips."""
 
 
 def _opening(points: Points, eye: int) -> float:
@@ -329,6 +358,11 @@ def _opening(points: Points, eye: int) -> float:
 def _parted(points: Points) -> float:
     """How far apart the lips are."""
     return float((points[LOWER_LIP, 1] - points[UPPER_LIP, 1]).mean())
+
+
+def _opened(parted: float, before: float) -> float:
+    """How much of a mouth's inside is new, whose lips were so far apart before: 0 to 1."""
+    return lids.ramp(parted - before, 0.002, 0.008) * lids.ramp(parted / max(before, 0.012), 1.1, 1.6)
 
 
 def _blurred(image: Floats, sigma: float) -> Floats:

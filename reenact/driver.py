@@ -44,6 +44,9 @@ class Moment:
 class Driver:
     """What acts. A file that can't be used is found at once."""
 
+    kept_as = "track"
+    """Begins the names of what a checkpoint keeps of it."""
+
     def __init__(
         self, path: Path, start: float | None, end: float | None, most: int | None, warn: Callable[[str], None]
     ) -> None:
@@ -98,7 +101,7 @@ class Driver:
         checkpoint: Checkpoint | None,
     ) -> Motion:
         parts, moments = list[Stretch](), list[Moment]()
-        for part, its_moments in _earlier(checkpoint):
+        for part, its_moments in _earlier(checkpoint, self.kept_as):
             parts.append(part)
             moments += its_moments
         for part in parts:
@@ -127,7 +130,7 @@ class Driver:
             if done - saved >= _PART:
                 parts.append(landmarks.merged(fresh))
                 if checkpoint:
-                    checkpoint.keep(f"track-{len(parts) - 1:06d}", _arrays(parts[-1], moments[saved:done]))
+                    checkpoint.keep(f"{self.kept_as}-{len(parts) - 1:06d}", _arrays(parts[-1], moments[saved:done]))
                 fresh, saved = [], done
         parts += fresh
         track = landmarks.joined(parts)
@@ -167,11 +170,11 @@ class Driver:
 # ---- Parts of a track in a checkpoint ----------------------------------------------------------------------------
 
 
-def _earlier(checkpoint: Checkpoint | None) -> Iterator[tuple[Stretch, list[Moment]]]:
+def _earlier(checkpoint: Checkpoint | None, kept_as: str) -> Iterator[tuple[Stretch, list[Moment]]]:
     """The parts that were followed before, in order."""
     start = number = 0
-    while checkpoint and checkpoint.has(f"track-{number:06d}"):
-        with checkpoint.kept(f"track-{number:06d}") as file:
+    while checkpoint and checkpoint.has(name := f"{kept_as}-{number:06d}"):
+        with checkpoint.kept(name) as file:
             part, moments = _stretch(file), _moments(file, start)
         yield part, moments
         number, start = number + 1, start + len(moments)

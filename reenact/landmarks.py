@@ -16,7 +16,7 @@ from .cuts import CutFinder
 from .detectors import Detector
 from .errors import NoFaceError, UsageError
 from .follow import Choice, Followed, follow
-from .smooth import segments
+from .smooth import segments, zero_phase
 from .types import FaceTrack, Floats, Landmarks, Rgb
 from .weights import WeightStore
 
@@ -319,6 +319,22 @@ def fill_gaps(values: NDArray[_Real], track: FaceTrack) -> NDArray[_Real]:
             nearest = np.abs(times[:, None] - everywhere).argmin(1)
             filled[part] = values[everywhere[nearest]]
     return filled
+
+
+def smoothed_mesh(track: FaceTrack, sigma: float) -> Floats:
+    """The track's mesh [T,478,3], smoothed, with gaps filled: in place, some points at a time, for it is what takes memory.
+
+    Args:
+        track: of a detector that knows meshes.
+        sigma: in frames, as of `zero_phase`.
+    """
+    mesh = track.mesh
+    if mesh is None:
+        raise ValueError("this detector gives no meshes")
+    for first in range(0, mesh.shape[1], 16):
+        some = fill_gaps(mesh[:, first : first + 16], track)
+        mesh[:, first : first + 16] = zero_phase(some, sigma, track.cuts)
+    return mesh
 
 
 def _interpolated(times: NDArray[np.integer], known: NDArray[np.integer], rows: NDArray[_Real]) -> NDArray[_Real]:

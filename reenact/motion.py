@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from .face_landmarker import IBUG_68
 from .types import Floats
 from .weights import read_tensors, shipped
 
@@ -52,6 +53,8 @@ PARTS: dict[str, tuple[int, ...]] = {
 IRISES = (468, 473)
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
+STRETCHED = 1.3
+"""How much wider than in the picture an eye may be made that the picture has half shut: a shut one stays shut."""
 SHUT, HALF_SHUT = 0.18, 0.5
 """The share of its opening at which an eye counts as shut, for a blink is over before its lids are seen to touch; and
 the share from which that is no longer made up for."""
@@ -136,6 +139,22 @@ _TEMPLES = (127, 356)
 """A head turns round what is between them."""
 
 
+def placed(face: NDArray[np.floating], pose: NDArray[np.floating], points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The way back from `face_landmarker.facing` into the picture: [2,4], of centimetres x, y, z, 1 to its x, y.
+
+    Args:
+        face: [478,3] in centimetres, looking into the camera.
+        pose: its yaw, pitch and roll [3] in degrees in the picture, as of `face_landmarker.head_pose`.
+        points: its 68 points [68,2] in the picture, which tell its place and size.
+    """
+    matrix = Rotation.from_euler(_ORDER, pose * _SIGNS, degrees=True).as_matrix()
+    axes = matrix[:2] * [[1], [-1]]  # the picture's y runs down
+    seen = face[list(IBUG_68)] @ axes.T
+    middle, middle_there = seen.mean(0), points.mean(0)
+    scale = ((seen - middle) * (points - middle_there)).sum() / np.square(seen - middle).sum()  # least squares
+    return np.column_stack([scale * axes, middle_there - scale * middle])
+
+
 def goals(
     driver: Floats,
     anchor: Floats,
@@ -173,3 +192,13 @@ def goals(
     moved[:, LOWER_LIP, 1] += crossing / 2
     moved[:, UPPER_LIP, 1] -= crossing / 2
     return moved
+
+
+def openable(goal: NDArray[np.float64], own: NDArray[np.floating]) -> NDArray[np.float64]:
+    """A goal [478,2] whose eyes open no farther than they can in a picture where the points are at `own` [478,2]."""
+    out = goal.copy()
+    for upper, lower in LIDS:
+        wanted, there = ((points[lower, 1] - points[upper, 1]).mean() for points in (goal, own))
+        if wanted > (most := max(STRETCHED * there, 0.0)):
+            out[upper] = goal[lower] + most / wanted * (goal[upper] - goal[lower])
+    return out

@@ -18,16 +18,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import expression, generators, landmarks, mapper, mesh, motion
+from . import expression, generators, landmarks, lids, mapper, mesh, motion
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .check import hard_motion, hard_target
 from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
+from .dub import Clip, Stance, is_clip
 from .errors import NoFaceError, UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles, to_68
-from .follow import parse_choice
+from .follow import Choice, parse_choice
 from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
 from .geometry import apply, inverse, scale_of
 from .images import read_image, to_tensor
@@ -38,7 +39,7 @@ from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
 from .solve import SolveOptions, Solver
 from .spool import Spool
 from .template import Motion
-from .types import Affine, Floats, Frame, Inversion, Rgb
+from .types import Affine, Floats, Frame, Inversion, Landmarks, Rgb
 from .weights import WeightStore, default_root
 
 T = TypeVar("T")
@@ -180,21 +181,28 @@ class Run:
         self.strength = self._strength()
         wanted = parse_choice(options.target_face, "--target-face")
         self.wanted = parse_choice(options.driver_face, "--driver-face")
-        self.target = read_image(target)
+        self.clip = self._opened_clip(target) if is_clip(target) else None
         self.driver = Driver(driver, options.start, options.end, options.max_frames, self._warn_once)
         if self.driver.template and options.fuse.method == "splice":
             raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
+        if self.clip and self.driver.still:
+            raise UsageError(f"{driver}: is a picture, which gives one; {target} is a clip, and takes a video as driver")
         self.device = choose_device(options.device)
         self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")
         if checkpoint and checkpoint.begin(self._job(target)):
             hooks.note(f"going on with {checkpoint.folder}")
-        self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
+        if self.clip:
+            self._read_expressions(store)
+            self.motion = self._follow_driver()
+            self.target, self.face = self._follow_clip(self.clip, wanted)
+        else:
+            self.target = read_image(target)
+            self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
+            if options.fuse.method != "splice" and self.face.inside is None:
+                self._read_expressions(store)
         for line in hard_target(self.target, self.face):
             hooks.warn(f"{target}: {line}")
-        if options.fuse.method != "splice" and self.face.inside is None:
-            _, reader = landmarks.choose_detector("landmarker", store, self.device)
-            self.detector = landmarks.WithExpressions(self.detector, reader)
         self.crop = ffhq_crop(self.face.points)
         quick = torch.float32 if options.target.distance == "conv" else quick_dtype(self.device)
         self.generator = generators.load(options.generator, store, self.device, quick, options.noise)
@@ -209,7 +217,8 @@ class Run:
         task = store.path("face_landmarker.task")
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
         self.triangles = read_triangles(task)
-        self.motion = self._follow_driver()
+        if not self.clip:
+            self.motion = self._follow_driver()
         self.track = self.motion.track
         self.mesh = self._spooled_mesh() if options.fuse.method != "splice" else None
         self.rest = self._measured_target()
@@ -227,6 +236,29 @@ class Run:
         files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
         files = {name: path for name, path in files.items() if path.is_file()}
         return job({"target": target, "driver": self.driver.path, **files}, self.options, program)
+
+    def _opened_clip(self, target: Path) -> Clip:
+        """A target that moves, if what is asked for can be made of one."""
+        fuse = self.options.fuse
+        if fuse.method != "expression":
+            raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
+        if self.options.pose == "driver":
+            raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
+        return Clip(target, self._warn_once)
+
+    def _follow_clip(self, clip: Clip, wanted: Choice) -> tuple[Rgb, Landmarks]:
+        """Follow a target that moves; its frame at rest, and the face there, are the photo."""
+        clip.follow(
+            self.motion.seconds, self.detector, wanted, self.options.smooth, self.options.align,
+            lambda done: self.hooks.progress("track target", done, None), self.checkpoint,
+        )  # fmt: skip
+        return clip.photo()
+
+    def _read_expressions(self, store: WeightStore) -> None:
+        """Have the detector's faces told what it does not know of them."""
+        if self.detector_name != "landmarker":
+            _, reader = landmarks.choose_detector("landmarker", store, self.device)
+            self.detector = landmarks.WithExpressions(self.detector, reader)
 
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"
@@ -247,6 +279,11 @@ class Run:
     def _mapper(self) -> mapper.LatentMapper | None:
         """What shows expressions at once; None: they are solved for, or spliced."""
         path = mapper.path_of(self.generator.name)
+        if self.clip and (not path or self.layers != self.generator.expression_layers):
+            raise UsageError(
+                f"{self.clip.path}: is a clip, which takes a generator and --layers that expressions were learnt for: "
+                "leave --generator and --layers out"
+            )
         if self.options.fuse.method != "expression" or self.layers != self.generator.expression_layers or not path:
             return None
         return mapper.LatentMapper.load(path).to(self.device)
@@ -363,7 +400,8 @@ class Run:
     def frames(self) -> Iterator[Frame]:
         """The result, one frame for each of the driver's; those that were finished before come first."""
         done = 0
-        for frame in self.checkpoint.frames(self.target) if self.checkpoint else ():
+        shown = self.clip.pictures() if self.clip else lambda index: self.target
+        for frame in self.checkpoint.frames(shown) if self.checkpoint else ():
             yield frame
             done = frame.index + 1
             self.hooks.progress("frames", done, len(self.track))
@@ -376,22 +414,26 @@ class Run:
             probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], self.size))
         base = self._drawn(self.w, probe)
         self._show("reconstruction", 0, _as_rgb(base.picture))
-        results = self._pasted if self.options.fuse.method == "splice" else self._composed
+        results = self._dubbed if self.clip else self._composed
+        if self.options.fuse.method == "splice":
+            results = self._pasted
         # What is smoothed needs the frames before.
         before = [moment.index for moment in self._moments() if moment.index < first]
-        for result in results(probe, base, before[-REACH:][0] if before else first):
+        for target, result in results(probe, base, before[-REACH:][0] if before else first):
             if result.index < first:
                 continue
             if self.checkpoint:
-                self.checkpoint.add(result, self.target)
+                self.checkpoint.add(result, target)
             self._show_result(result)
             yield result
             self.hooks.progress("frames", result.index + 1, len(self.track))
 
-    def _composed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[Frame]:
+    def _composed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
         composer = self._composer(base)
-        goal_of, turn_of, scenes = self._motion(composer.rest), self._turns(), self._scenes()
+        to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
+        stance = Stance(composer.rest, composer.rest, to_rest)
+        goal_of, turn_of, scenes = self._motion(), self._turns(), self._scenes()
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
@@ -400,30 +442,62 @@ class Run:
 
         for (frame, face), points in self._smoothed(drawn(), SHORT_LINE):
             face = replace(face, points=points.astype(np.float64))
-            goal = goal_of(frame.index)
+            goal = goal_of(frame.index, stance)
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
-            yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn_of(frame.index))
+            turn = turn_of(frame.index)
+            yield self.target, composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn)
+
+    def _dubbed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
+        """Each of the clip's frames, moved likewise from its own expression: all of it stands for the photo."""
+        assert self.clip
+        clip, goal_of, scenes = self.clip, self._motion(), self._scenes() + self.clip.scenes
+        own = clip.own.to(self.device)
+        freed = own + self.strength.to(self.device).clamp(0, 1) * (clip.rest.to(self.device) - own)
+        wanted, inside = self._goals(freed, own), self._presence() * self._mouth_replaced()
+
+        def drawn() -> Iterator[tuple[tuple[Moment | Frame, tuple[Drawn, ...]], Floats, int]]:
+            for frame in self._result_frames(first):
+                i = frame.index
+                faces = tuple(self._drawn(self._showing(self.w, each[i]), probe) for each in (own, wanted))
+                yield (frame, faces), np.stack([f.points for f in faces]).astype(np.float32), int(scenes[i])
+
+        shots = clip.shots(moment.index for moment in self._moments(first))
+        for ((frame, faces), points), shot in zip(self._smoothed(drawn(), SHORT_LINE), shots, strict=True):
+            before, face = (replace(f, points=p.astype(np.float64)) for f, p in zip(faces, points, strict=True))
+            stance = shot.stance
+            composer = Composer(
+                shot.rgb, shot.crop, stance.own, before, self.triangles, self.options.compose,
+                inside=float(inside[frame.index]),
+            )  # fmt: skip
+            goal = motion.openable(goal_of(frame.index, stance), stance.own)
+            if self.hooks.picture:
+                self._show_stages(frame, face.picture, composer.warped(goal, face))
+            yield shot.rgb, composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
+
+    def _mouth_replaced(self) -> float:
+        """How much of a clip's own mouth gives way: all of it, unless hardly anything is asked of the mouth."""
+        fuse = self.options.fuse
+        return lids.ramp(fuse.strength * parse_regions(fuse.regions)["mouth"], 0, 0.3)
 
     def _composer(self, base: Drawn) -> Composer:
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
         reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
         return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
 
-    def _motion(self, rest: NDArray[np.float64]) -> Callable[[int], NDArray[np.float64]]:
-        """Where the target's points [478,2], at `rest`, should be in a frame, in units of its crop."""
+    def _motion(self) -> Callable[[int, Stance], NDArray[np.float64]]:
+        """Where the target's points [478,2] should be in a frame, in units of its crop."""
         driver = self.mesh
         assert driver is not None  # where faces are composed
-        to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         fuse = self.options.fuse
         strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
         presence = self._presence()
         at_rest = self._mesh_at_rest(driver) if self._absolute() or len(driver) == 1 else None
 
-        def goal(index: int) -> NDArray[np.float64]:
+        def goal(index: int, stance: Stance) -> NDArray[np.float64]:
             anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
-            goals = motion.goals(driver[index][None], anchor, rest, to_rest, strength)
-            return np.asarray(rest + presence[index] * (goals[0] - rest))
+            goals = motion.goals(driver[index][None], anchor, stance.freed(strength), stance.to_rest, strength)
+            return np.asarray(stance.own + presence[index] * (goals[0] - stance.own))
 
         return goal
 
@@ -441,15 +515,8 @@ class Run:
         return lambda index: lambda points: motion.turned(points, rest, poses[index], since[index])
 
     def _spooled_mesh(self) -> Spool:
-        """The driver's points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go.
-
-        In place and some points at a time: of a long clip they are what takes memory.
-        """
-        mesh = self.track.mesh
-        assert mesh is not None  # every face has one, or `WithExpressions` gives it
-        for first in range(0, mesh.shape[1], 16):
-            some = landmarks.fill_gaps(mesh[:, first : first + 16], self.track)
-            mesh[:, first : first + 16] = zero_phase(some, self.options.smooth, self.track.cuts)
+        """The driver's points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go."""
+        mesh = landmarks.smoothed_mesh(self.track, self.options.smooth)
         self.track = replace(self.track, mesh=None)
         self.motion = replace(self.motion, track=self.track)
         return Spool(mesh)
@@ -466,14 +533,14 @@ class Run:
         wanted = self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy() if self._absolute() else basis.neutral
         return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
 
-    def _pasted(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[Frame]:
+    def _pasted(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Generated faces laid over the photo, as in the paper."""
         blender = Blender(self.target, self.crop, _face(base), self.options.blend)
         faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced(first))
         for frame, face, move in self._settled(faces, _face(base)):
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, blender.warped(face, move))
-            yield blender.blend(face, frame.index, frame.pts, frame.seconds, move)
+            yield self.target, blender.blend(face, frame.index, frame.pts, frame.seconds, move)
 
     def _settled(self, faces: Iterator[tuple[Frame, Face]], base: Face) -> Iterator[tuple[Frame, Face, Affine]]:
         """Each face and what moves it onto the target's; that, and the landmarks that the mask follows, smoothed."""
@@ -534,12 +601,18 @@ class Run:
 
     def _presence(self) -> Floats:
         """How much of the driver's expression is shown [T]: all of it, but where it fades."""
-        if self.options.missing == "fade":
-            return landmarks.presence(self.track)
-        return np.ones(len(self.track), np.float32)
+        fading = self.options.missing == "fade"
+        shown = landmarks.presence(self.track) if fading else np.ones(len(self.track), np.float32)
+        return shown * self.clip.presence if self.clip else shown
 
-    def _goals(self, rest: Tensor) -> Tensor:
-        """The expressions [T,M] that the drawn face, whose own is [M], should show."""
+    def _goals(self, rest: Tensor, own: Tensor | None = None) -> Tensor:
+        """The expressions [T,M] that the drawn face should show.
+
+        Args:
+            rest: what the driver's change is added to, [M] or [T,M].
+            own: what it shows where the driver doesn't; None: the same.
+        """
+        own = rest if own is None else own
         seen = self._seen()
         if self._absolute():
             anchor = None
@@ -548,7 +621,7 @@ class Run:
         else:
             anchor = seen[torch.from_numpy(self.anchors)]
         wanted = expression.goals(seen, anchor, rest, self.strength.to(self.device))
-        return rest + torch.from_numpy(self._presence()).to(self.device)[:, None] * (wanted - rest)
+        return own + torch.from_numpy(self._presence()).to(self.device)[:, None] * (wanted - own)
 
     def _seen(self) -> Tensor:
         """The driver's expressions [T,M], smoothed."""

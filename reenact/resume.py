@@ -133,22 +133,23 @@ class Checkpoint:
 
     # ---- frames
 
-    def frames(self, target: Rgb) -> Iterator[Frame]:
+    def frames(self, target: Callable[[int], Rgb]) -> Iterator[Frame]:
         """The finished frames in order. A torn record ends them, and is cut off.
 
         Args:
-            target: the photo, which is all that a frame shows outside its record.
+            target: the target's picture for a frame's index, which is all that the frame shows outside its record.
         """
         whole = 0
         with suppress(FileNotFoundError), (self.folder / _LOG).open("rb") as log:
-            while (frame := _read(log, target)) is not None:
+            most = os.fstat(log.fileno()).st_size
+            while (frame := _read(log, most, target)) is not None:
                 whole = log.tell()
                 yield frame
         with suppress(FileNotFoundError):
             os.truncate(self.folder / _LOG, whole)
 
     def add(self, frame: Frame, target: Rgb) -> None:
-        """Keep a finished frame; `frames` must have come to its end before."""
+        """Keep a finished frame, made from the target's picture; `frames` must have come to its end before."""
         if self._full:
             return
         with self._writing():
@@ -209,18 +210,19 @@ def _record(frame: Frame, target: Rgb) -> bytes:
     return header + png + _SUM.pack(zlib.crc32(header + png))
 
 
-def _read(log: BinaryIO, target: Rgb) -> Frame | None:
-    """The next frame; None where the log ends or is torn."""
+def _read(log: BinaryIO, most: int, target: Callable[[int], Rgb]) -> Frame | None:
+    """The next frame; None where the log of `most` bytes ends or is torn."""
     header = log.read(_HEADER.size)
     if len(header) < _HEADER.size:
         return None
     magic, index, pts, seconds, left, top, width, height, length = _HEADER.unpack(header)
-    if magic != _MAGIC or length > 8 * target.size + 65_536:
+    if magic != _MAGIC or length > most:
         return None
     png, end = log.read(length), log.read(_SUM.size)
     if len(end) < _SUM.size or _SUM.unpack(end)[0] != zlib.crc32(header + png):
         return None
-    rgb, matte = target.copy(), np.zeros(target.shape[:2], np.uint8)
+    rgb = target(index).copy()
+    matte = np.zeros(rgb.shape[:2], np.uint8)
     if length:
         part = np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED))
         rows, columns = slice(top, top + height), slice(left, left + width)

@@ -54,7 +54,7 @@ def assert_same(frames, expected):
 def test_frames_and_arrays_come_back_bit_by_bit(kept):
     checkpoint, goes_on = begun(kept, resume=True)
     assert goes_on
-    assert_same(list(checkpoint.frames(TARGET)), FRAMES)
+    assert_same(list(checkpoint.frames(lambda index: TARGET)), FRAMES)
     with checkpoint.kept("target") as file:
         assert np.array_equal(file.read("w", "f", (3, 3), 9), np.eye(3))
     assert not checkpoint.has("other")
@@ -65,10 +65,10 @@ def test_a_torn_record_is_cut_off_and_written_again(kept, lost):
     log = kept / "frames.log"
     log.write_bytes(log.read_bytes()[:-lost])
     checkpoint, _ = begun(kept, resume=True)
-    assert_same(list(checkpoint.frames(TARGET)), FRAMES[:4])
+    assert_same(list(checkpoint.frames(lambda index: TARGET)), FRAMES[:4])
     checkpoint.add(FRAMES[4], TARGET)
     checkpoint.close()
-    assert_same(list(begun(kept, resume=True)[0].frames(TARGET)), FRAMES)
+    assert_same(list(begun(kept, resume=True)[0].frames(lambda index: TARGET)), FRAMES)
 
 
 def test_what_a_power_cut_leaves_as_zeros_or_rubbish_is_cut_off(kept):
@@ -76,20 +76,20 @@ def test_what_a_power_cut_leaves_as_zeros_or_rubbish_is_cut_off(kept):
     data = bytearray(log.read_bytes())
     data[-50:-10] = bytes(40)
     log.write_bytes(data + bytes(4096))
-    assert_same(list(begun(kept, resume=True)[0].frames(TARGET)), FRAMES[:4])
+    assert_same(list(begun(kept, resume=True)[0].frames(lambda index: TARGET)), FRAMES[:4])
 
 
 def test_without_resume_nothing_is_left_of_an_earlier_run(kept):
     checkpoint, goes_on = begun(kept)
     assert not goes_on
     assert not kept.exists()
-    assert list(checkpoint.frames(TARGET)) == []
+    assert list(checkpoint.frames(lambda index: TARGET)) == []
 
 
 def test_another_job_is_refused_and_what_there_is_stays(kept):
     with pytest.raises(UsageError, match=r"driver b \(now c\)"):
         begun(kept, resume=True, asked=JOB | {"driver": "c"})
-    assert len(list(begun(kept, resume=True)[0].frames(TARGET))) == 5
+    assert len(list(begun(kept, resume=True)[0].frames(lambda index: TARGET))) == 5
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "\x00", "3"])
@@ -123,7 +123,7 @@ def test_a_disk_that_takes_no_more_is_told_of_once_and_ends_nothing(tmp_path, mo
     checkpoint.close()
     assert len(said) == 1
     assert "No space left" in said[0]
-    assert len(list(begun(tmp_path / "out.checkpoint", resume=True)[0].frames(TARGET))) == 1
+    assert len(list(begun(tmp_path / "out.checkpoint", resume=True)[0].frames(lambda index: TARGET))) == 1
 
 
 @dataclass(frozen=True)
