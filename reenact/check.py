@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from .align import cut_out, ffhq_crop
 from .cuts import CutFinder
 from .detectors import Detector
 from .devices import choose_device
+from .dub import is_clip
 from .face_landmarker import BLENDSHAPES
 from .follow import Choice
 from .geometry import scale_of
@@ -101,7 +103,7 @@ def check(
     """Look at both.
 
     Args:
-        target: a picture.
+        target: a picture, or a clip.
         driver: a video or a picture.
         target_face: which face of the target.
         driver_face: which of the driver, in each frame by itself.
@@ -113,7 +115,12 @@ def check(
         ReenactError: a file that can't be read, weights that can't be had.
     """
     _, detector = landmarks.choose_detector("landmarker", store, choose_device(device))
-    seen, target_findings = _target(read_image(target), detector, target_face)
+    if is_clip(target):
+        seen, target_findings = _moving(target, detector, target_face, on_progress)
+        if is_image(driver):
+            target_findings.append(Finding("target", "clip", True, "is a clip, which takes a video as driver"))
+    else:
+        seen, target_findings = _target(read_image(target), detector, target_face)
     if is_image(driver):
         acting, driver_findings = _still(read_image(driver), detector, driver_face)
     else:
@@ -132,6 +139,26 @@ def _target(rgb: Rgb, detector: Detector, choice: Choice) -> tuple[dict[str, obj
         findings.append(Finding("target", "mouth", False, "the mouth is open; one that is shut can be moved further"))
     if seen.eyes_shut > SHUT:
         findings.append(Finding("target", "eyes", False, "the eyes are shut and can't be opened; take another photo"))
+    return facts, findings
+
+
+def _moving(
+    path: Path, detector: Detector, choice: Choice, on_progress: Callable[[str, int, int | None], None]
+) -> tuple[dict[str, object], list[Finding]]:
+    """A target that is a clip."""
+    looked = _looked_at(path, detector, choice, on_progress)
+    facts, missing, count = looked.facts, looked.there.count(False), len(looked.there)
+    if not looked.seen:
+        return facts, [
+            Finding("target", "face", True, f"no face is found in any of {count} frames that were looked at")
+        ]
+    facts["face"] = asdict(looked.typical()) | {"yaw at most": looked.worst().yaw}
+    findings = list(_of_face("target", looked.worst()))
+    if missing:
+        says = f"no face in {missing} of {count} frames that were looked at; they stay as they are"
+        findings.append(Finding("target", "missing", False, says))
+    if cast(int, facts["faces"]) > 1 and choice == Choice():
+        findings.append(_crowd("target", cast(int, facts["faces"]), "--target-face"))
     return facts, findings
 
 
@@ -170,46 +197,70 @@ def _crowd(about: str, count: int, flag: str) -> Finding:
 # ---- The driver --------------------------------------------------------------------------------------------------
 
 
-def _clip(
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """What some frames of a clip show."""
+
+    facts: dict[str, object]
+    times: NDArray[np.float64]  # of all frames, seconds
+    every: int  # how many frames lie from one that was looked at to the next
+    there: list[bool]  # whether they show the face
+    seen: list[FaceFacts]
+    looks: list[Floats]
+
+    def typical(self) -> FaceFacts:
+        """The face as it mostly is."""
+        return FaceFacts(*np.median([[*asdict(face).values()] for face in self.seen], 0).round(4).tolist())
+
+    def worst(self) -> FaceFacts:
+        """That, but its pose and how much of it the picture's edge cuts off as where they are hardest."""
+        yaw = max(self.seen, key=lambda face: abs(face.yaw)).yaw
+        return replace(self.typical(), yaw=yaw, outside=max(face.outside for face in self.seen))
+
+
+def _looked_at(
     path: Path, detector: Detector, choice: Choice, on_progress: Callable[[str, int, int | None], None]
-) -> tuple[dict[str, object], list[Finding]]:
+) -> _Looked:
     info, times, sound = probe(path), picture_times(path), sound_times(path)
     total = min(len(times), MOST)
     every = max(1, total // LOOKS)
-    cuts, faces, seen, crowd = list[int](), list[Landmarks | None](), list[FaceFacts](), 0
+    cuts, there, seen, crowd = list[int](), list[bool](), list[FaceFacts](), 0
     looks, finder = list[Floats](), CutFinder()
     for frame in read_frames(path, max_frames=MOST):
         if finder.is_cut(frame.rgb):
             cuts.append(frame.index)
         if frame.index % every == 0:
             found = next(iter(detector.track([frame.rgb])))
-            crowd = max(crowd, len(found))
-            faces.append(choice.pick(found))
-            if (face := faces[-1]) is not None:
+            crowd, face = max(crowd, len(found)), choice.pick(found)
+            there.append(face is not None)
+            if face is not None:
                 seen.append(measured(frame.rgb, face))
                 looks.append(follow.look_of(frame.rgb, face))
         on_progress("check", frame.index + 1, total)
     facts: dict[str, object] = {
         "width": info.width, "height": info.height, "frames": len(times), "seconds": info.duration,
-        "looked at": len(faces), "with a face": len(seen), "faces": crowd, "cuts": len(cuts),
+        "looked at": len(there), "with a face": len(seen), "faces": crowd, "cuts": len(cuts),
         "sound": sound.codec if sound else None, "varying rate": _varies(times),
     }  # fmt: skip
-    findings = list(_of_clip(facts, times, [f is not None for f in faces], every))
+    return _Looked(facts, times, every, there, seen, looks)
+
+
+def _clip(
+    path: Path, detector: Detector, choice: Choice, on_progress: Callable[[str, int, int | None], None]
+) -> tuple[dict[str, object], list[Finding]]:
+    looked = _looked_at(path, detector, choice, on_progress)
+    facts, seen, looks = looked.facts, looked.seen, looked.looks
+    findings = list(_of_clip(facts, looked.times, looked.there, looked.every))
     if seen:
-        typical = FaceFacts(*np.median([[*asdict(face).values()] for face in seen], 0).round(4).tolist())
-        # The pose and the edge are hard where they are worst.
-        worst = max(seen, key=lambda face: abs(face.yaw))
-        part = max(seen, key=lambda face: face.outside)
-        shown = replace(typical, yaw=worst.yaw, outside=part.outside)
-        facts["face"] = asdict(typical) | {"yaw at most": worst.yaw}
-        findings += _of_face("driver", shown)
-        if not cuts and (covered := _covered(looks, [face.yaw for face in seen])):
+        facts["face"] = asdict(looked.typical()) | {"yaw at most": looked.worst().yaw}
+        findings += _of_face("driver", looked.worst())
+        if not facts["cuts"] and (covered := _covered(looks, [face.yaw for face in seen])):
             findings.append(Finding(
                 "driver", "covered", False,
                 f"something seems to cover the face in {covered} of {len(looks)} frames; its expression is held there",
             ))  # fmt: skip
-    if crowd > 1 and choice == Choice():
-        findings.append(_crowd("driver", crowd, "--driver-face"))
+    if cast(int, facts["faces"]) > 1 and choice == Choice():
+        findings.append(_crowd("driver", cast(int, facts["faces"]), "--driver-face"))
     return facts, findings
 
 

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -45,9 +46,9 @@ INTERRUPTED = 130
 _DESCRIPTION = """\
 Make the person in a picture show the facial expressions of the person in a video.
 
-TARGET is a picture of one person. DRIVER is a video of another; its timing and
-its sound go into the result. A DRIVER that is a picture gives a picture, and
-camera:0 is filmed until Ctrl-C.
+TARGET is a picture of one person, or a clip, which keeps its own motion. DRIVER
+is a video of another; its timing and its sound go into the result. A DRIVER that
+is a picture gives a picture, and camera:0 is filmed until Ctrl-C.
 Networks that are needed are fetched once, at first use.
 """
 
@@ -152,7 +153,7 @@ def _reenact_parser() -> argparse.ArgumentParser:
 
 def _add_files(group: _Group) -> None:
     add = group.add_argument
-    add("target", metavar="TARGET", type=Path, help="picture of the person to be animated")
+    add("target", metavar="TARGET", type=Path, help="picture, or clip, of the person to be animated")
     acts = "video (or picture) of the person who acts, or camera:0, camera:NAME"
     add("driver", metavar="DRIVER", type=Path, help=acts)
     result = "the result: .mp4 .mkv .mov .webm, or .png .jpg .webp where DRIVER is a picture"
@@ -554,19 +555,36 @@ def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
 
 def _beside(job: _Job, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]:
     """Each frame, and the same with target and driver on its left."""
+    from .dub import in_time, is_clip
     from .images import read_image
     from .trace import row
+    from .types import Frame
     from .video import read_frames
 
-    o, target = job.options, read_image(job.target)
-    acted = ((f.index, f.rgb) for f in read_frames(job.driver, o.start, o.end, o.max_frames)) if job.video else iter(
-        [(0, read_image(job.driver))]
-    )  # fmt: skip
-    for frame in frames:
-        driver = next((rgb for index, rgb in acted if index == frame.index), None)
-        if driver is None:
+    def picture(path: Path) -> Iterator[Frame]:
+        yield Frame(read_image(path), 0, 0, 0.0)
+
+    o, pairs = job.options, deque[tuple[Frame, Frame]]()
+    acted = read_frames(job.driver, o.start, o.end, o.max_frames) if job.video else picture(job.driver)
+
+    def times() -> Iterator[float]:
+        """When each frame is shown, as `dub.in_time` counts; `pairs` then ends with it and the driver's."""
+        first: float | None = None
+        frame = next(frames, None)
+        for driver in acted:
+            first = driver.seconds if first is None else first
+            if frame is None:
+                return
+            if frame.index == driver.index:
+                pairs.append((frame, driver))
+                yield driver.seconds - first
+                frame = next(frames, None)
+        if frame is not None:
             raise VideoError(f"{job.driver}: changed while it was being read; start again when nothing writes to it")
-        yield frame, replace(frame, rgb=row([target, driver, frame.rgb], len(frame.rgb)), matte=None)
+
+    for target in in_time(read_frames(job.target) if is_clip(job.target) else picture(job.target), times()):
+        frame, driver = pairs.popleft()
+        yield frame, replace(frame, rgb=row([target.rgb, driver.rgb, frame.rgb], len(frame.rgb)), matte=None)
 
 
 def _save_picture(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Console) -> int:

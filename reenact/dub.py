@@ -1,9 +1,9 @@
-"""A target that is a clip: it keeps its own motion, and its face takes on the driver's expressions in place of its own.
+"""A target that is a clip: it keeps its own motion, and the driver's expressions take the place of its own.
 
-The clip is followed once, as the driver is. One frame of each of its scenes, in which the face is at rest, is its photo:
-the shape of the face there, turned and placed as the head is in any other frame, is where the face would be without its
-own expression, and the driver's change is counted from that. Each frame of the result is then made from the clip's frame
-at that time as from a photo (compose.py): its pixels are moved from where its points are to where they should be.
+The clip is followed once, as the driver is. In each of its scenes one frame is its photo, in which the face is at rest:
+its shape there, turned and placed as the head is in another frame, is where the face would be without an expression of
+its own, and the driver's change is counted from that. Each frame of the result is then made of the clip's frame at that
+time as of a photo (compose.py): pixels are moved from where its points are to where they should be.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Shot:
 
 
 def is_clip(path: Path) -> bool:
-    """Whether a target moves: a video by its content. What nobody can read counts as a picture, whose reader says why."""
+    """Whether a target moves, by its content. What nobody can read counts as a picture, whose reader says why."""
     if is_image(path) or not path.is_file():
         return False
     try:
@@ -225,10 +225,16 @@ def in_time(frames: Iterable[T], times: Iterable[float]) -> Iterator[T]:
         yield here
 
 
+_OPEN = 0.8
+"""The share of a clip's frames in which eyes are open no farther than at rest: others squint, wink or blink."""
+
+
 def _at_rest(seen: Tensor, track: FaceTrack) -> NDArray[np.intp]:
     """For each frame [T] the one of its scene in which the face is most at rest."""
     known = np.flatnonzero(track.found)
     typical = seen[torch.from_numpy(known)].median(0).values
+    lids = [expression.NAMES.index(name) for name in ("lid left", "lid right")]
+    typical[lids] = seen[torch.from_numpy(known)][:, lids].quantile(_OPEN, 0)
     neutral = expression.at_rest(typical, torch.from_numpy(motion.Basis.load().neutral))
     found = np.full(len(track), known[0])  # a scene without any face passes as it is
     for part in segments(len(track), track.cuts):

@@ -25,12 +25,14 @@ from numpy.typing import NDArray
 from . import landmarks, plugins
 from .detectors import Detector
 from .devices import choose_device
+from .dub import in_time
 from .errors import UsageError, WeightsError
 from .images import is_image, read_image
 from .metrics import Clip, Context, Metric, Sample, View
 from .types import Box, Floats, Frame, Landmarks, Rgb, Score
 from .versions import version_of
 from .video import probe, read_frames
+from .video.stamps import picture_times
 from .weights import WeightStore, default_root
 
 DETECTOR = "landmarker"
@@ -83,7 +85,8 @@ def evaluate(
     Args:
         output: the result, a video or a picture.
         driver: whose expressions it should show; a picture stands for all frames.
-        target: the picture of the person it should show.
+        target: the picture of the person it should show; or the clip that it was made from, whose frames at its times
+            are looked at.
         truth: what the result should have been, frame by frame and of its size: for the paired metrics.
         matte: of the output, as `reenact --matte` writes it.
         metrics: names of those wanted, in the order of the scores; None: all that there are.
@@ -100,7 +103,7 @@ def evaluate(
     wanted = list(plugins.names("metrics") if metrics is None else metrics)
     modules = {name: plugins.module("metrics", name) for name in wanted}
     given = {"output": output, "driver": driver, "target": target, "truth": truth, "matte": matte}
-    sources = {role: _Source.opened(role, Path(path)) for role, path in given.items() if path is not None}
+    sources = {role: _Source.opened(role, Path(path), Path(output)) for role, path in given.items() if path is not None}
     _check_sizes(sources)
     where, store, notes = choose_device(device), store or WeightStore(default_root()), _Notes()
     _, detector = landmarks.choose_detector(DETECTOR, store, where)
@@ -152,19 +155,24 @@ class _Source:
     width: int
     height: int
     claimed: int | None  # frames, as the file says
+    times: tuple[float, ...] | None = None  # seconds at which its frames are taken; None: each of them as it comes
 
     @classmethod
-    def opened(cls, role: str, path: Path) -> _Source:
+    def opened(cls, role: str, path: Path, output: Path) -> _Source:
         if is_image(path):
             height, width = read_image(path).shape[:2]
             return cls(role, path, True, width, height, 1)
-        info = probe(path)
-        return cls(role, path, False, info.width, info.height, info.frame_count)
+        info, times = probe(path), None
+        if role == "target":  # a clip, whose frames at the output's times were dubbed
+            shown = [0.0] if is_image(output) else picture_times(output)
+            times = tuple(float(time - shown[0]) for time in shown)
+        return cls(role, path, False, info.width, info.height, len(times) if times else info.frame_count, times)
 
     def frames(self, warn: Callable[[str], None]) -> Iterator[Frame]:
         if self.still:
             return iter([Frame(read_image(self.path), 0, 0, 0.0)])
-        return read_frames(self.path, on_warning=warn)
+        frames = read_frames(self.path, on_warning=warn)
+        return frames if self.times is None else in_time(frames, self.times)
 
     @property
     def size(self) -> str:

@@ -322,7 +322,7 @@ def fill_gaps(values: NDArray[_Real], track: FaceTrack) -> NDArray[_Real]:
 
 
 def smoothed_mesh(track: FaceTrack, sigma: float) -> Floats:
-    """The track's mesh [T,478,3], smoothed, with gaps filled: in place, some points at a time, for it is what takes memory.
+    """The track's mesh [T,478,3], smoothed, with gaps filled: in place, some points at a time, since it takes memory.
 
     Args:
         track: of a detector that knows meshes.

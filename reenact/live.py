@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import expression, landmarks, motion
 from .detectors import Detector
+from .dub import is_clip
 from .errors import NoFaceError, UsageError, VideoError
 from .face_landmarker import BLENDSHAPES, canonical_axes, to_68
 from .follow import Choice
@@ -79,6 +80,8 @@ def live(
         ReenactError: an input that can't be used, weights that can't be had. `NoFaceError` where there is no face.
     """
     options = options or Options()
+    if is_clip(Path(target)):
+        raise UsageError(f"{target}: is a clip, and a camera moves a picture; record a video, and take it as driver")
     if options.fuse.method == "splice":
         raise UsageError("--fuse splice: takes too long for a camera; use --fuse expression")
     if options.fuse.motion == "absolute":

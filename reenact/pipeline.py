@@ -186,7 +186,7 @@ class Run:
         if self.driver.template and options.fuse.method == "splice":
             raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
         if self.clip and self.driver.still:
-            raise UsageError(f"{driver}: is a picture, which gives one; {target} is a clip, and takes a video as driver")
+            raise UsageError(f"{driver}: is a picture; {target} is a clip, which takes a video as driver")
         self.device = choose_device(options.device)
         self.detector_name, self.detector = landmarks.choose_detector(options.detector, store, self.device)
         hooks.note(f"detector: {self.detector_name}")

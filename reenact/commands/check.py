@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the words."""
     add = parser.add_argument_group("what is looked at").add_argument
-    add("target", metavar="TARGET", type=Path, help="picture of the person to be animated")
+    add("target", metavar="TARGET", type=Path, help="picture, or clip, of the person to be animated")
     add("driver", metavar="DRIVER", type=Path, help="video (or picture) of the person who acts")
     add("--target-face", metavar="WHICH", default="largest", help="as of reenact (default: largest)")
     add("--driver-face", metavar="WHICH", default="largest", help="as of reenact (default: largest)")

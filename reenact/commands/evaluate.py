@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("what is measured").add_argument
     add("output", metavar="OUT", type=Path, help="the result: a video, or a picture")
     add("--driver", metavar="FILE", type=Path, required=True, help="video (or picture) of the person who acts")
-    add("--target", metavar="FILE", type=Path, help="picture of the person who was animated: for identity")
+    add("--target", metavar="FILE", type=Path, help="picture, or clip, of the person who was animated: for identity")
     add("--truth", metavar="FILE", type=Path, help="what OUT should have been, frame by frame: for paired scores")
     add("--matte", metavar="FILE", type=Path, help="of OUT, as `reenact --matte` writes it: for what lies outside")
     add("--metrics", metavar="LIST", type=_names, help="only these: expression,ssim (default: all)")

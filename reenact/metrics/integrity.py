@@ -51,7 +51,7 @@ class IntegrityMetric:
     def __init__(self, context: Context) -> None:
         """Of the context the paths, lengths and kinds of the clips count."""
         self._context, self._moments = context, 0
-        self._outside = _Outside(context.output)
+        self._outside = _Outside(context.output, context.target)
 
     def update(self, sample: Sample) -> None:
         """See `metrics.Metric.update`."""
@@ -122,8 +122,9 @@ def _end_difference(heard: SoundTimes, original: SoundTimes, whole: bool) -> flo
 class _Outside:
     """Compares what should be the target's pixels with the target's."""
 
-    def __init__(self, output: Clip) -> None:
+    def __init__(self, output: Clip, target: Clip | None) -> None:
         self._output = output
+        self._moves = target is not None and not target.still
         self._why = "no pixel lies outside the matte"
         self._target: Generator[Rgb, None, None] | None = None
         self._rows: list[tuple[float, float]] = []
@@ -134,6 +135,9 @@ class _Outside:
     def _mean_and_largest(self, sample: Sample) -> tuple[float, float]:
         if sample.target is None or sample.matte is None:
             self._why = NO_TARGET if sample.target is None else NO_MATTE
+            return np.nan, np.nan
+        if self._moves:
+            self._why = "the target is a clip, whose frames a codec changes otherwise each time"
             return np.nan, np.nan
         self._target = self._target or _encoded(sample.target.rgb, self._output)
         expected = next(self._target, sample.output.rgb[:0])
