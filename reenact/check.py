@@ -315,8 +315,8 @@ def hard_target(rgb: Rgb, face: Landmarks) -> list[str]:
     return [finding.says for finding in _of_face("target", measured(rgb, face))]
 
 
-def hard_motion(motion: Motion) -> list[str]:
-    """What a run should say of its driver's face, which it knows by then in every frame."""
+def hard_motion(motion: Motion, about: str) -> list[str]:
+    """What a run should say of a face that it knows by then in every frame: `about` is "driver" or "target"."""
     track = motion.track
     there = track.found
     if track.pose is None or not there.any():
@@ -329,7 +329,7 @@ def hard_motion(motion: Motion) -> list[str]:
         _UNSEEN, yaw=yaw, pitch=pitch, roll=roll,
         width=float(np.median(np.ptp(points, 1).max(1))), outside=float(np.percentile(outside, 95)),
     )  # fmt: skip
-    return [finding.says for finding in _of_face("driver", seen)]
+    return [finding.says for finding in _of_face(about, seen)]
 
 
 # ---- A face ------------------------------------------------------------------------------------------------------

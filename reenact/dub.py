@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import expression, landmarks, motion
+from .acting import Stance
 from .align import AlignOptions, steady_crops
 from .detectors import Detector
 from .driver import Driver, Moment
@@ -26,7 +27,6 @@ from .errors import VideoError
 from .follow import Choice
 from .geometry import apply, inverse
 from .images import is_image
-from .mesh import Points
 from .resume import Checkpoint
 from .smooth import segments, zero_phase
 from .spool import Spool
@@ -38,20 +38,6 @@ AFTERWARDS = 0.5
 """Seconds of the clip that are followed beyond the driver's end: what is smoothed there knows how it goes on."""
 HELD = 0.1
 """Seconds by which a clip may be shorter than the driver before that is worth a line."""
-
-
-@dataclass(frozen=True, eq=False)
-class Stance:
-    """How a target's face stands in one frame, in units of its crop."""
-
-    own: Points  # [478,2]: where its points are
-    rest: Points  # [478,2]: where they would be if it were at rest
-    to_rest: NDArray[np.float64]  # [2,3]: what a step in centimetres of a face that looks into the camera is
-
-    def freed(self, strength: dict[str, float]) -> Points:
-        """Where the points [478,2] are without its own expression, as far as another's takes its place."""
-        share = motion.shares(self.rest, {part: min(max(value, 0.0), 1.0) for part, value in strength.items()})
-        return np.asarray(self.own + share[:, None] * (self.rest - self.own))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,19 +212,22 @@ def in_time(frames: Iterable[T], times: Iterable[float]) -> Iterator[T]:
 
 
 _OPEN = 0.8
-"""The share of a clip's frames in which eyes are open no farther than at rest: others squint, wink or blink."""
+"""The share of a clip's frames in which eyes are open no farther than at rest; and how far they must be, of that."""
+_EYES = [expression.NAMES.index(name) for name in ("lid left", "lid right")]
 
 
 def _at_rest(seen: Tensor, track: FaceTrack) -> NDArray[np.intp]:
     """For each frame [T] the one of its scene in which the face is most at rest."""
     known = np.flatnonzero(track.found)
-    typical = seen[torch.from_numpy(known)].median(0).values
-    lids = [expression.NAMES.index(name) for name in ("lid left", "lid right")]
-    typical[lids] = seen[torch.from_numpy(known)][:, lids].quantile(_OPEN, 0)
-    neutral = expression.at_rest(typical, torch.from_numpy(motion.Basis.load().neutral))
+    there = seen[torch.from_numpy(known)]
+    neutral = expression.at_rest(there.median(0).values, torch.from_numpy(motion.Basis.load().neutral))
+    neutral[_EYES] = there[:, _EYES].quantile(_OPEN, 0)
+    # Who blinks, winks or squints is not at rest, however still.
+    awake = known[(there[:, _EYES] > _OPEN * neutral[_EYES]).all(1).numpy()]
     found = np.full(len(track), known[0])  # a scene without any face passes as it is
     for part in segments(len(track), track.cuts):
-        here = known[(known >= part.start) & (known < part.stop)]
+        here, best = (some[(some >= part.start) & (some < part.stop)] for some in (known, awake))
         if len(here):
-            found[part] = here[expression.nearest_rest(seen[torch.from_numpy(here)], neutral)]
+            choice = best if len(best) else here
+            found[part] = choice[expression.nearest_rest(seen[torch.from_numpy(choice)], neutral)]
     return found

@@ -176,21 +176,23 @@ class LiveRun(Run):
             rest = self.rest.expression
             return lambda seen: self._showing(self.w, self._live_goals(seen, anchor, rest))
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
-        goals = self._live_goals(torch.cat([self._seen(), self._typical(anchor)]), anchor, solver.rest)
+        goals = self._live_goals(torch.cat([self.acting.seen(), self._typical(anchor)]), anchor, solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         return lambda seen: solver.latent(response(self._live_goals(seen, anchor, solver.rest)))
 
     def _anchor(self) -> _Seen:
         """What motion is counted from."""
-        assert self.mesh is not None  # where faces are composed
-        index, pose = int(self.anchors[0]), self.track.pose
+        mesh = self.acting.mesh
+        assert mesh is not None  # where faces are composed
+        index, pose = int(self.acting.anchors[0]), self.track.pose
         assert pose is not None  # as the mesh
-        return _Seen(self.mesh[index], landmarks.fill_gaps(pose, self.track)[index], self._seen()[index].cpu().numpy())
+        seen = self.acting.seen()[index].cpu().numpy()
+        return _Seen(mesh[index], landmarks.fill_gaps(pose, self.track)[index], seen)
 
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:
         """What the drawn face should show, for what the driver shows [...,M]."""
         start = torch.from_numpy(anchor.expression).to(seen)
-        return expression.goals(seen, start, rest, self.strength.to(self.device))
+        return expression.goals(seen, start, rest, self.acting.strength.to(self.device))
 
     def _typical(self, anchor: _Seen) -> Tensor:
         """The expressions [N,M] that the driver would show by `TYPICAL`, as far as faces are alike."""

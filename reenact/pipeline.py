@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import expression, generators, landmarks, lids, mapper, mesh, motion
+from .acting import Acting, Stance
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .check import hard_motion, hard_target
 from .compose import ComposeOptions, Composer, Drawn, Turn
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
-from .dub import Clip, Stance, is_clip
+from .dub import Clip, is_clip
 from .errors import NoFaceError, UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles, to_68
 from .follow import Choice, parse_choice
-from .fuse import FuseOptions, from_driver, parse_layers, parse_regions, splice
+from .fuse import FuseOptions, from_driver, parse_layers, splice
 from .geometry import apply, inverse, scale_of
 from .images import read_image, to_tensor
 from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
 from .perceptual import load_features
 from .resume import Checkpoint, job
-from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
+from .smooth import DELAY_LINE, SHORT_LINE, delay_line
 from .solve import SolveOptions, Solver
-from .spool import Spool
 from .template import Motion
 from .types import Affine, Floats, Frame, Inversion, Landmarks, Rgb
 from .weights import WeightStore, default_root
@@ -178,10 +178,12 @@ class Run:
         torch.manual_seed(options.seed)
         self.options, self.hooks, self.checkpoint = options, hooks, checkpoint
         self._said: set[str] = set()
-        self.strength = self._strength()
+        self._check_splice()
         wanted = parse_choice(options.target_face, "--target-face")
         self.wanted = parse_choice(options.driver_face, "--driver-face")
         self.clip = self._opened_clip(target) if is_clip(target) else None
+        if not self.clip:
+            self.target = read_image(target)
         self.driver = Driver(driver, options.start, options.end, options.max_frames, self._warn_once)
         if self.driver.template and options.fuse.method == "splice":
             raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
@@ -197,12 +199,11 @@ class Run:
             self.motion = self._follow_driver()
             self.target, self.face = self._follow_clip(self.clip, wanted)
         else:
-            self.target = read_image(target)
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
             if options.fuse.method != "splice" and self.face.inside is None:
                 self._read_expressions(store)
         for line in hard_target(self.target, self.face):
-            hooks.warn(f"{target}: {line}")
+            self._warn_once(f"{target}: {line}")
         self.crop = ffhq_crop(self.face.points)
         quick = torch.float32 if options.target.distance == "conv" else quick_dtype(self.device)
         self.generator = generators.load(options.generator, store, self.device, quick, options.noise)
@@ -219,10 +220,13 @@ class Run:
         self.triangles = read_triangles(task)
         if not self.clip:
             self.motion = self._follow_driver()
-        self.track = self.motion.track
-        self.mesh = self._spooled_mesh() if options.fuse.method != "splice" else None
+        self.acting = Acting(self.motion, options.fuse, options.smooth, options.missing, self.device)
+        self.track = self.acting.track
+        self.motion = replace(self.motion, track=self.track)
+        if self.clip:
+            self.acting.presence *= self.clip.presence
         self.rest = self._measured_target()
-        self.anchors = self._find_anchors()
+        self._begin_acting()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)
         self.w = torch.from_numpy(self.latent).to(self.device)
 
@@ -244,14 +248,19 @@ class Run:
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
+        if fuse.layers or not mapper.path_of(self.options.generator):
+            flag = "--layers" if fuse.layers else "--generator"
+            raise UsageError(f"{flag}: {target} is a clip, which takes what expressions were learnt for; leave it out")
         return Clip(target, self._warn_once)
 
     def _follow_clip(self, clip: Clip, wanted: Choice) -> tuple[Rgb, Landmarks]:
         """Follow a target that moves; its frame at rest, and the face there, are the photo."""
-        clip.follow(
+        motion = clip.follow(
             self.motion.seconds, self.detector, wanted, self.options.smooth, self.options.align,
             lambda done: self.hooks.progress("track target", done, None), self.checkpoint,
         )  # fmt: skip
+        for line in hard_motion(motion, "target"):
+            self._warn_once(f"{clip.path}: {line}")
         return clip.photo()
 
     def _read_expressions(self, store: WeightStore) -> None:
@@ -263,14 +272,13 @@ class Run:
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"
 
-    def _strength(self) -> Tensor:
-        """How much of the driver's change each number of the expression takes [M]."""
+    def _check_splice(self) -> None:
+        """Refuse what layers can't do."""
         fuse = self.options.fuse
         if fuse.method == "splice" and fuse.regions != FuseOptions().regions:
             raise UsageError(f"--regions {fuse.regions}: layers hold all of a face; --fuse expression parts it")
         if fuse.method == "splice" and self.options.pose == "driver":
             raise UsageError("--pose driver: with --fuse splice heads stay; --fuse expression turns them")
-        return fuse.strength * expression.by_region(parse_regions(fuse.regions))
 
     def _vgg_dtype(self) -> torch.dtype:
         # The paper's recipe is followed in full precision; elsewhere half the bits are as good and twice as fast.
@@ -279,11 +287,6 @@ class Run:
     def _mapper(self) -> mapper.LatentMapper | None:
         """What shows expressions at once; None: they are solved for, or spliced."""
         path = mapper.path_of(self.generator.name)
-        if self.clip and (not path or self.layers != self.generator.expression_layers):
-            raise UsageError(
-                f"{self.clip.path}: is a clip, which takes a generator and --layers that expressions were learnt for: "
-                "leave --generator and --layers out"
-            )
         if self.options.fuse.method != "expression" or self.layers != self.generator.expression_layers or not path:
             return None
         return mapper.LatentMapper.load(path).to(self.device)
@@ -322,7 +325,7 @@ class Run:
 
         motion = self.driver.follow(self.detector, self.wanted, self.options.missing, progress, self.checkpoint)
         self.hooks.motion(motion)
-        for line in hard_motion(motion):
+        for line in hard_motion(motion, "driver"):
             self.hooks.warn(f"{self.driver.path}: {line}")
         return motion
 
@@ -356,22 +359,12 @@ class Run:
         weights[:, list(motion.INNER_LIPS)] = 2  # a mouth that is shut had better be drawn shut
         return (weights * shift).mean()
 
-    def _find_anchors(self) -> NDArray[np.intp]:
-        """For each frame the one that its relative motion starts from [T].
-
-        It is the one asked for, or the one of its scene that is at rest and most like the target.
-        """
-        total, asked = len(self.track), self.options.anchor
-        if asked is not None and asked >= total:
-            raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {total - 1}")
-        if asked is not None or self.track.inside is None:
-            return np.full(total, asked or 0)
-        seen, found = self._seen(), np.zeros(total, np.intp)
-        for part in segments(total, self.track.cuts):
-            found[part] = part.start + expression.nearest_rest(seen[part], self.rest.expression, self.strength)
-        if not self._absolute() and total > 1:
-            self.hooks.note(f"anchor frame: {', '.join(map(str, dict.fromkeys(found.tolist())))}")
-        return found
+    def _begin_acting(self) -> None:
+        """Choose the frames that relative motion starts from."""
+        asked, acting = self.options.anchor, self.acting
+        acting.begin_at(self.rest.expression, asked)
+        if asked is None and self.track.inside is not None and len(self.track) > 1 and not acting.absolute:
+            self.hooks.note(f"anchor frame: {', '.join(map(str, dict.fromkeys(acting.anchors.tolist())))}")
 
     def _heed(self, name: str, found: Inversion) -> None:
         """Tell of a search, and warn of one that ended in no number."""
@@ -433,7 +426,7 @@ class Run:
         composer = self._composer(base)
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         stance = Stance(composer.rest, composer.rest, to_rest)
-        goal_of, turn_of, scenes = self._motion(), self._turns(), self._scenes()
+        goal_of, turn_of, scenes = self._goal_of(), self._turn_of(), self.acting.scenes
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
@@ -451,10 +444,12 @@ class Run:
     def _dubbed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Each of the clip's frames, moved likewise from its own expression: all of it stands for the photo."""
         assert self.clip
-        clip, goal_of, scenes = self.clip, self._motion(), self._scenes() + self.clip.scenes
-        own = clip.own.to(self.device)
-        freed = own + self.strength.to(self.device).clamp(0, 1) * (clip.rest.to(self.device) - own)
-        wanted, inside = self._goals(freed, own), self._presence() * self._mouth_replaced()
+        clip, goal_of, scenes = self.clip, self._goal_of(), self.acting.scenes + self.clip.scenes
+        own, rest = clip.own.to(self.device), clip.rest.to(self.device)
+        freed = own + self.acting.strength.to(self.device).clamp(0, 1) * (rest - own)
+        wanted = self.acting.expressions(freed, own)
+        # All of its own mouth gives way, unless hardly anything is asked of the mouth.
+        inside = self.acting.presence * lids.ramp(self.acting.by_region["mouth"], 0, 0.3)
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, tuple[Drawn, ...]], Floats, int]]:
             for frame in self._result_frames(first):
@@ -475,63 +470,21 @@ class Run:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield shot.rgb, composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
 
-    def _mouth_replaced(self) -> float:
-        """How much of a clip's own mouth gives way: all of it, unless hardly anything is asked of the mouth."""
-        fuse = self.options.fuse
-        return lids.ramp(fuse.strength * parse_regions(fuse.regions)["mouth"], 0, 0.3)
+    def _goal_of(self) -> Callable[[int, Stance], NDArray[np.float64]]:
+        """Where the target's points [478,2] should be in a frame, in units of its crop."""
+        return self.acting.points(self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy())
+
+    def _turn_of(self) -> Callable[[int], Turn | None]:
+        """Where a frame's turn of the driver's head takes the target's points; None: it stays."""
+        if self.options.pose != "driver":
+            return lambda index: None
+        mesh = self.rest.mesh.cpu()
+        return self.acting.turns(mesh[0].double().numpy(), head_pose(mesh).numpy())
 
     def _composer(self, base: Drawn) -> Composer:
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
         reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
         return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
-
-    def _motion(self) -> Callable[[int, Stance], NDArray[np.float64]]:
-        """Where the target's points [478,2] should be in a frame, in units of its crop."""
-        driver = self.mesh
-        assert driver is not None  # where faces are composed
-        fuse = self.options.fuse
-        strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
-        presence = self._presence()
-        at_rest = self._mesh_at_rest(driver) if self._absolute() or len(driver) == 1 else None
-
-        def goal(index: int, stance: Stance) -> NDArray[np.float64]:
-            anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
-            goals = motion.goals(driver[index][None], anchor, stance.freed(strength), stance.to_rest, strength)
-            return np.asarray(stance.own + presence[index] * (goals[0] - stance.own))
-
-        return goal
-
-    def _turns(self) -> Callable[[int], Turn | None]:
-        """Where a frame's turn of the driver's head takes the target's points; None: it stays."""
-        if self.options.pose != "driver":
-            return lambda index: None
-        assert self.track.pose is not None  # as the mesh
-        poses = zero_phase(landmarks.fill_gaps(self.track.pose, self.track), self.options.smooth, self.track.cuts)
-        # A single picture has no turn to follow: its pose itself is taken.
-        own = head_pose(self.rest.mesh.cpu()).numpy()
-        since = poses[self.anchors] if len(poses) > 1 else own
-        poses = since + self._presence()[:, None] * (poses - since)
-        rest = self.rest.mesh[0].cpu().double().numpy()
-        return lambda index: lambda points: motion.turned(points, rest, poses[index], since[index])
-
-    def _spooled_mesh(self) -> Spool:
-        """The driver's points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go."""
-        mesh = landmarks.smoothed_mesh(self.track, self.options.smooth)
-        self.track = replace(self.track, mesh=None)
-        self.motion = replace(self.motion, track=self.track)
-        return Spool(mesh)
-
-    def _mesh_at_rest(self, driver: Spool) -> Callable[[int], Floats]:
-        """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.
-
-        For want of a frame that has none: a single picture's motion is counted from a face at rest, absolute motion
-        from the target's expression.
-        """
-        basis = motion.Basis.load()
-        assert self.track.blendshapes is not None  # as the mesh
-        seen = zero_phase(landmarks.fill_gaps(self.track.blendshapes, self.track), self.options.smooth, self.track.cuts)
-        wanted = self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy() if self._absolute() else basis.neutral
-        return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
 
     def _pasted(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Generated faces laid over the photo, as in the paper."""
@@ -544,7 +497,7 @@ class Run:
 
     def _settled(self, faces: Iterator[tuple[Frame, Face]], base: Face) -> Iterator[tuple[Frame, Face, Affine]]:
         """Each face and what moves it onto the target's; that, and the landmarks that the mask follows, smoothed."""
-        scenes = self._scenes()
+        scenes = self.acting.scenes
 
         def place(face: Face) -> Floats:
             return np.vstack([settling(face, base).T, face.points]).astype(np.float32)  # [3+68,2]
@@ -564,21 +517,16 @@ class Run:
         self._show("mask", result.index, np.repeat(result.matte[:, :, None], 3, 2))
         self._show("composite", result.index, result.rgb)
 
-    def _scenes(self) -> NDArray[np.intp]:
-        """The number of the scene that each frame of the driver belongs to."""
-        starts = [part.start for part in segments(len(self.track), self.track.cuts)]
-        return np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
-
     def _mapped(self, probe: expression.Probe, first: int) -> Iterator[tuple[Moment | Frame, Tensor]]:
         """Each frame from `first` on and the latent of its expression, the photo's own and the driver's change."""
-        goals = self._goals(self.rest.expression)
+        goals = self.acting.expressions(self.rest.expression)
         for frame in self._result_frames(first):
             yield frame, self._showing(self.w, goals[frame.index])
 
     def _solved(self, probe: expression.Probe, first: int) -> Iterator[tuple[Moment | Frame, Tensor]]:
         """Each frame from `first` on and the latent that shows its expression: equation 2 of the paper."""
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
-        goals = self._goals(solver.rest)
+        goals = self.acting.expressions(solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         for frame in self._result_frames(first):
             yield frame, solver.latent(response(goals[frame.index]))
@@ -599,45 +547,13 @@ class Run:
         wanted = {moment.index for moment in self._moments(first)}
         return (frame for frame in self.driver.frames() if frame.index in wanted)
 
-    def _presence(self) -> Floats:
-        """How much of the driver's expression is shown [T]: all of it, but where it fades."""
-        fading = self.options.missing == "fade"
-        shown = landmarks.presence(self.track) if fading else np.ones(len(self.track), np.float32)
-        return shown * self.clip.presence if self.clip else shown
-
-    def _goals(self, rest: Tensor, own: Tensor | None = None) -> Tensor:
-        """The expressions [T,M] that the drawn face should show.
-
-        Args:
-            rest: what the driver's change is added to, [M] or [T,M].
-            own: what it shows where the driver doesn't; None: the same.
-        """
-        own = rest if own is None else own
-        seen = self._seen()
-        if self._absolute():
-            anchor = None
-        elif len(seen) == 1:
-            anchor = expression.at_rest(seen[0], torch.from_numpy(motion.Basis.load().neutral))
-        else:
-            anchor = seen[torch.from_numpy(self.anchors)]
-        wanted = expression.goals(seen, anchor, rest, self.strength.to(self.device))
-        return own + torch.from_numpy(self._presence()).to(self.device)[:, None] * (wanted - own)
-
-    def _seen(self) -> Tensor:
-        """The driver's expressions [T,M], smoothed."""
-        seen = landmarks.fill_gaps(expression.of_track(self.track).numpy(), self.track)
-        return torch.from_numpy(zero_phase(seen, self.options.smooth, self.track.cuts)).float().to(self.device)
-
-    def _absolute(self) -> bool:
-        return self.options.fuse.motion == "absolute"
-
     def _spliced(self, first: int) -> Iterator[tuple[Frame, Tensor]]:
         """Each frame from `first` on and the target's latent with the driver's layers: the paper's way."""
         chosen = from_driver(self.layers, self.generator.num_layers)
         target = self.latent
         # A single picture has no change to follow: all of it is taken.
-        anchor = None if self._absolute() or len(self.track) == 1 else self._inverted_anchor()
-        presence = self._presence()
+        anchor = None if self.acting.absolute or len(self.track) == 1 else self._inverted_anchor()
+        presence = self.acting.presence
         for frame, w in self._smoothed(self._inverted_driver(anchor, first)):
             fused = splice(target, w, chosen, anchor, self.options.fuse.strength * float(presence[frame.index]))
             yield frame, torch.from_numpy(fused).to(self.device)
@@ -646,7 +562,7 @@ class Run:
         """The latent of the first scene's anchor frame, which the others' changes are measured from."""
 
         def found() -> Floats:
-            index = int(self.anchors[0])
+            index = int(self.acting.anchors[0])
             points, crops = self._driver_crops()
             frame = next(f for f in self.driver.frames() if f.index == index)
             return self._invert_frame(frame, crops[index], points[index], None)
@@ -663,7 +579,7 @@ class Run:
         `start`: where the first scene's search begins.
         """
         points, crops = self._driver_crops()
-        scene = self._scenes()
+        scene = self.acting.scenes
         before, last = (None, -1) if start is None else (torch.from_numpy(start), 0)
         for frame in self._tracked_frames(first):
             i = frame.index

@@ -1,0 +1,166 @@
+"""What the driver does in each frame, smoothed, and what a target's face should do then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import expression, landmarks, motion
+from .compose import Turn
+from .errors import UsageError
+from .fuse import FuseOptions, parse_regions
+from .mesh import Points
+from .smooth import segments, zero_phase
+from .spool import Spool
+from .template import Motion
+from .types import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Stance:
+    """How a target's face stands in one frame, in units of its crop."""
+
+    own: Points  # [478,2]: where its points are
+    rest: Points  # [478,2]: where they would be if it were at rest; in a photo the same
+    to_rest: NDArray[np.float64]  # [2,3]: what a step in centimetres of a face that looks into the camera is
+
+    def freed(self, strength: Mapping[str, float]) -> Points:
+        """Where the points [478,2] are without its own expression, as far as another's takes its place, by region."""
+        shares = motion.shares(self.rest, {part: min(max(value, 0.0), 1.0) for part, value in strength.items()})
+        return np.asarray(self.own + shares[:, None] * (self.rest - self.own))
+
+
+class Acting:
+    """One driver's part.
+
+    Attributes:
+        track: its face [T], the mesh apart.
+        mesh: its points [T,478,3]; None with --fuse splice, which moves none.
+        presence: how much of its expression is shown [T].
+        scenes: the number of the scene that each frame belongs to [T].
+        anchors: for each frame the one that its relative motion starts from [T]; see `begin_at`.
+    """
+
+    def __init__(self, known: Motion, fuse: FuseOptions, smooth: float, missing: str, device: torch.device) -> None:
+        """Take over what is known of it, whose points are smoothed in place.
+
+        Args:
+            known: its motion.
+            fuse: how much of it is wanted.
+            smooth: sigma in frames.
+            missing: one of `driver.MISSING`.
+            device: where expressions lie.
+        """
+        self.track, self.fuse, self.smooth, self.device = known.track, fuse, smooth, device
+        regions = parse_regions(fuse.regions)
+        self.by_region = {name: fuse.strength * share for name, share in regions.items()}
+        self.strength = fuse.strength * expression.by_region(regions)  # [M]
+        self.mesh = self._spooled_mesh() if fuse.method != "splice" else None
+        fades = missing == "fade"
+        self.presence = landmarks.presence(self.track) if fades else np.ones(len(self.track), np.float32)
+        starts = [part.start for part in segments(len(self.track), self.track.cuts)]
+        self.scenes = np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
+        self.anchors = np.zeros(len(self.track), np.intp)
+
+    @property
+    def absolute(self) -> bool:
+        """Whether the target is to show its expression as it is."""
+        return self.fuse.motion == "absolute"
+
+    def _spooled_mesh(self) -> Spool:
+        """The points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go."""
+        mesh = landmarks.smoothed_mesh(self.track, self.smooth)
+        self.track = replace(self.track, mesh=None)
+        return Spool(mesh)
+
+    def begin_at(self, rest: Tensor, asked: int | None) -> None:
+        """Find the anchors: the frame asked for, or of each scene the one at rest that is most like the target.
+
+        Args:
+            rest: the target's expression [M].
+            asked: a frame; None: to be chosen.
+
+        Raises:
+            UsageError: there is no such frame.
+        """
+        total = len(self.track)
+        if asked is not None and asked >= total:
+            raise UsageError(f"--anchor-frame {asked}: the driver has frames 0 to {total - 1}")
+        if asked is not None or self.track.inside is None:
+            self.anchors = np.full(total, asked or 0)
+            return
+        seen = self.seen()
+        for part in segments(total, self.track.cuts):
+            self.anchors[part] = part.start + expression.nearest_rest(seen[part], rest, self.strength)
+
+    def seen(self) -> Tensor:
+        """Its expressions [T,M]."""
+        seen = landmarks.fill_gaps(expression.of_track(self.track).numpy(), self.track)
+        return torch.from_numpy(zero_phase(seen, self.smooth, self.track.cuts)).float().to(self.device)
+
+    # ---- what the target should do
+
+    def expressions(self, rest: Tensor, own: Tensor | None = None) -> Tensor:
+        """The expressions [T,M] that the target's drawn face should show.
+
+        Args:
+            rest: what the change is added to, [M] or [T,M].
+            own: what is shown where nothing of the driver's is; None: the same.
+        """
+        own, seen = rest if own is None else own, self.seen()
+        if self.absolute:
+            anchor = None
+        elif len(seen) == 1:
+            anchor = expression.at_rest(seen[0], torch.from_numpy(motion.Basis.load().neutral))
+        else:
+            anchor = seen[torch.from_numpy(self.anchors)]
+        wanted = expression.goals(seen, anchor, rest, self.strength.to(self.device))
+        return own + torch.from_numpy(self.presence).to(self.device)[:, None] * (wanted - own)
+
+    def points(self, blendshapes: Floats) -> Callable[[int, Stance], Points]:
+        """Where the target's points [478,2] should be in a frame, in units of its crop.
+
+        `blendshapes`: the target's [51], which absolute motion is counted from.
+        """
+        driver = self.mesh
+        assert driver is not None  # where faces are composed
+        at_rest = self._mesh_at_rest(driver, blendshapes) if self.absolute or len(driver) == 1 else None
+
+        def goal(index: int, stance: Stance) -> Points:
+            anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
+            freed = stance.freed(self.by_region)
+            goals = motion.goals(driver[index][None], anchor, freed, stance.to_rest, self.by_region)
+            return np.asarray(stance.own + self.presence[index] * (goals[0] - stance.own))
+
+        return goal
+
+    def _mesh_at_rest(self, driver: Spool, blendshapes: Floats) -> Callable[[int], Floats]:
+        """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.
+
+        For want of a frame that has none: a single picture's motion is counted from a face at rest, absolute motion
+        from the target's expression.
+        """
+        basis = motion.Basis.load()
+        assert self.track.blendshapes is not None  # as the mesh
+        seen = zero_phase(landmarks.fill_gaps(self.track.blendshapes, self.track), self.smooth, self.track.cuts)
+        wanted = blendshapes if self.absolute else basis.neutral
+        return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
+
+    def turns(self, mesh: Points, own: Floats) -> Callable[[int], Turn]:
+        """Where a frame's turn of the driver's head takes the target's points.
+
+        Args:
+            mesh: the target's [478,3] in units of its crop.
+            own: its yaw, pitch and roll [3] in degrees.
+        """
+        assert self.track.pose is not None  # as the mesh
+        poses = zero_phase(landmarks.fill_gaps(self.track.pose, self.track), self.smooth, self.track.cuts)
+        # A single picture has no turn to follow: its pose itself is taken.
+        since = poses[self.anchors] if len(poses) > 1 else own
+        poses = since + self.presence[:, None] * (poses - since)
+        return lambda index: lambda points: motion.turned(points, mesh, poses[index], since[index])
