@@ -49,11 +49,14 @@ def dubbed(folder):
 
 
 def test_a_photo_repeated_gives_the_photos_result(folder):
-    photo, still = made(folder, "photo.png"), made(folder, "still.mkv")
-    moved = [np.abs(a.rgb.astype(int) - read_image(folder / "photo.png")).mean() for a in photo]
-    apart = [np.abs(a.rgb.astype(int) - b.rgb).mean() for a, b in zip(photo, still, strict=True)]
-    assert max(moved) > 1.0
-    assert max(apart) < 1.0
+    shown = read_image(folder / "photo.png").astype(int)
+    coded = next(iter(read_frames(folder / "still.mkv"))).rgb.astype(int)  # a codec has changed it a little
+    most = 0.0
+    for photo, still in zip(made(folder, "photo.png"), made(folder, "still.mkv"), strict=True):
+        change = photo.rgb - shown
+        most = max(most, np.abs(change).mean())
+        assert np.abs(still.rgb - coded - change).mean() < 0.4 * np.abs(change).mean() + 0.1
+    assert most > 1
 
 
 def test_its_frames_come_with_the_drivers_clock(folder, dubbed):
