@@ -305,8 +305,8 @@ def test_a_smile_given_up_is_a_face_at_rests_and_all_else_stays():
     none, half, all_of_it = less_smiling(smiling, neutral, torch.tensor([0.0, 0.5, 1.0]))
     smile, jaw, dimple = (NAMES.index(name) for name in ("mouthSmileLeft", "jawOpen", "mouthDimpleLeft"))
     assert torch.equal(none, smiling)
-    assert half[smile] == pytest.approx((none[smile] + all_of_it[smile]) / 2, abs=1e-6)
-    assert all_of_it[smile] == pytest.approx(float(unsquashed(torch.tensor(0.1))), abs=1e-5)
+    assert half[smile].item() == pytest.approx((none[smile] + all_of_it[smile]).item() / 2, abs=1e-6)
+    assert all_of_it[smile].item() == pytest.approx(unsquashed(torch.tensor(0.1)).item(), abs=1e-5)
     assert all_of_it[jaw] == smiling[jaw]
     assert all_of_it[dimple] == smiling[dimple]  # 0.05, which is less than a face at rest has
 
