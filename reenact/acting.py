@@ -112,28 +112,25 @@ class Acting:
             rest: what the change is added to, [M] or [T,M].
             own: what is shown where nothing of the driver's is; None: the same.
         """
-        own, seen = rest if own is None else own, self.seen()
-        if self.absolute:
-            anchor = None
-        elif len(seen) == 1:
-            anchor = expression.at_rest(seen[0], torch.from_numpy(motion.Basis.load().neutral))
-        else:
-            anchor = seen[torch.from_numpy(self.anchors)]
-        wanted = expression.goals(seen, anchor, rest, self.strength.to(self.device))
+        own = rest if own is None else own
+        rest = expression.less_smiling(rest, _neutral(), torch.from_numpy(self._rounded()).to(self.device))
+        wanted = expression.goals(self.seen(), self._since(), rest, self.strength.to(self.device))
         return own + torch.from_numpy(self.presence).to(self.device)[:, None] * (wanted - own)
 
     def points(self, blendshapes: Floats) -> Callable[[int, Stance], Points]:
         """Where the target's points [478,2] should be in a frame, in units of its crop.
 
-        `blendshapes`: the target's [51], which absolute motion is counted from.
+        `blendshapes`: the target's [51], which absolute motion is counted from, and whose smile gives way.
         """
         driver = self.mesh
         assert driver is not None  # where faces are composed
         at_rest = self._mesh_at_rest(driver, blendshapes) if self.absolute or len(driver) == 1 else None
+        smile, rounded = motion.Basis.load().smile(blendshapes), self._rounded()
 
         def goal(index: int, stance: Stance) -> Points:
             anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
             freed = stance.freed(self.by_region)
+            freed = motion.less_smiling(freed, smile, float(rounded[index]), stance.to_rest)
             goals = motion.goals(driver[index][None], anchor, freed, stance.to_rest, self.by_region)
             return np.asarray(stance.own + self.presence[index] * (goals[0] - stance.own))
 
@@ -151,6 +148,21 @@ class Acting:
         wanted = blendshapes if self.absolute else basis.neutral
         return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
 
+    def _since(self) -> Tensor | None:
+        """The expressions [T,M] that motion is counted from; None: from the target's own."""
+        if self.absolute:
+            return None
+        seen = self.seen()
+        return expression.at_rest(seen, _neutral()) if len(seen) == 1 else seen[torch.from_numpy(self.anchors)]
+
+    def _rounded(self) -> Floats:
+        """How far its mouth has become round since then [T], as far as it counts."""
+        since = self._since()
+        if since is None:
+            return np.zeros(len(self.track), np.float32)
+        rounded: Floats = expression.rounded(self.seen(), since).cpu().numpy()
+        return rounded * np.float32(min(max(self.by_region["mouth"], 0.0), 1.0))
+
     def turns(self, mesh: Points, own: Floats) -> Callable[[int], Turn]:
         """Where a frame's turn of the driver's head takes the target's points.
 
@@ -164,3 +176,8 @@ class Acting:
         since = poses[self.anchors] if len(poses) > 1 else own
         poses = since + self.presence[:, None] * (poses - since)
         return lambda index: lambda points: motion.turned(points, mesh, poses[index], since[index])
+
+
+def _neutral() -> Tensor:
+    """The blendshapes [51] of a face at rest."""
+    return torch.from_numpy(motion.Basis.load().neutral)

@@ -38,6 +38,12 @@ DISTANCES: dict[str, tuple[tuple[tuple[int, int], ...], int]] = {
 DARK = "mouth dark"
 """How much of the opening between the lips is darker than skin, in noses."""
 _WEIGHTS = {"lips open": 4.0, "mouth width": 3.0, "lid left": 6.0, "lid right": 6.0, DARK: 8.0}
+SMILING = ("mouthSmile", "mouthStretch", "mouthDimple")
+"""What blendshapes that draw the corners of a mouth apart begin with ..."""
+ROUND = ("mouthPucker", "mouthFunnel")
+"""... and those that draw them together ..."""
+ALL_ROUND = 0.5
+"""... and from which sum of the latter on nothing of the former can be left."""
 REGIONS: dict[str, tuple[str, ...]] = {
     "eyes": ("eye", "lid"),
     "brows": ("brow",),
@@ -147,14 +153,38 @@ def goals(seen: Tensor, anchor: Tensor | None, rest: Tensor, strength: Tensor | 
     return limited(rest) + strength * (limited(seen) - limited(rest if anchor is None else anchor))
 
 
-def at_rest(seen: Tensor, neutral: Tensor) -> Tensor:
-    """The expression [M] of the face that shows `seen` [M], were it at rest: its lips shut, its blendshapes `neutral`.
+def rounded(seen: Tensor, since: Tensor) -> Tensor:
+    """How far mouths have become round: expressions now and before [...,M] -> [...], 1 where no smile can be left.
 
-    For want of a frame in which it is; other distances stay as they are.
+    The muscle round the mouth works against those that draw its corners apart, so a photo's own smile gives way to it.
+    """
+    columns = [NAMES.index(name) for name in ROUND]
+    rise = torch.sigmoid(5 * seen[..., columns]) - torch.sigmoid(5 * since[..., columns])  # see `unsquashed`
+    return (rise.sum(-1) / ALL_ROUND).clamp(0, 1)
+
+
+def less_smiling(rest: Tensor, neutral: Tensor, share: Tensor) -> Tensor:
+    """Expressions with a share of their smile, as far as blendshapes tell it, given up: [...,M].
+
+    Args:
+        rest: [...,M].
+        neutral: blendshapes of a face at rest [51].
+        share: [...]; 1 is all of it.
+    """
+    smiling = torch.tensor([name.startswith(SMILING) for name in NAMES], device=rest.device)
+    still = limited(at_rest(rest, neutral))
+    change = torch.where(smiling, (still - limited(rest)).clamp(max=0), 0)
+    return rest + share[..., None] * change
+
+
+def at_rest(seen: Tensor, neutral: Tensor) -> Tensor:
+    """The expressions of faces that show `seen` [...,M], were they at rest: lips shut, blendshapes `neutral` [51].
+
+    For want of a frame in which they are; other distances stay as they are.
     """
     still = seen.clone()
-    still[: len(USED)] = unsquashed(neutral[None, list(USED)])[0].to(seen)
-    still[[NAMES.index("lips open"), NAMES.index(DARK)]] = 0
+    still[..., : len(USED)] = unsquashed(neutral[None, list(USED)])[0].to(seen)
+    still[..., [NAMES.index("lips open"), NAMES.index(DARK)]] = 0
     return still
 
 

@@ -23,7 +23,6 @@ from .dub import is_clip
 from .errors import NoFaceError, UsageError, VideoError
 from .face_landmarker import BLENDSHAPES, canonical_axes, to_68
 from .follow import Choice
-from .fuse import parse_regions
 from .pipeline import Hooks, Options, Run
 from .smooth import causal
 from .solve import Solver
@@ -156,17 +155,19 @@ class LiveRun(Run):
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
         anchor = self._anchor()
         showing = self._learnt(probe, anchor)
-        fuse = self.options.fuse
-        strength = {name: fuse.strength * share for name, share in parse_regions(fuse.regions).items()}
+        strength = self.acting.by_region
         mesh, turns = self.rest.mesh[0].cpu().double().numpy(), self.options.pose == "driver"
+        smile = motion.Basis.load().smile(self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy())
         self.hooks.note(f"{camera.name}: on")
         with Feed(camera) as feed:
             followed = _followed(feed, self.detector, anchor, self.wanted)
             seen = ((frame, now.flat(), RATE * frame.seconds) for frame, now in followed)
             for frame, row in causal(seen, self.options.smooth):
                 now = _Seen.of_flat(row)
-                goal = motion.goals(now.mesh[None], anchor.mesh, composer.rest, to_rest, strength)[0]
-                face = self._drawn(showing(torch.from_numpy(now.expression).to(self.device)), probe)
+                expressed = torch.from_numpy(now.expression)
+                rest = motion.less_smiling(composer.rest, smile, float(self._rounded(expressed, anchor)), to_rest)
+                goal = motion.goals(now.mesh[None], anchor.mesh, rest, to_rest, strength)[0]
+                face = self._drawn(showing(expressed.to(self.device)), probe)
                 turn = partial(motion.turned, mesh=mesh, pose=now.pose, since=anchor.pose) if turns else None
                 yield composer.compose(goal, face, frame.index, frame.pts, frame.seconds, turn)
 
@@ -192,7 +193,14 @@ class LiveRun(Run):
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:
         """What the drawn face should show, for what the driver shows [...,M]."""
         start = torch.from_numpy(anchor.expression).to(seen)
+        neutral = torch.from_numpy(motion.Basis.load().neutral)
+        rest = expression.less_smiling(rest, neutral, self._rounded(seen, anchor))
         return expression.goals(seen, start, rest, self.acting.strength.to(self.device))
+
+    def _rounded(self, seen: Tensor, anchor: _Seen) -> Tensor:
+        """How far the driver's mouth has become round [...], by expressions [...,M], as far as it counts."""
+        rounded = expression.rounded(seen, torch.from_numpy(anchor.expression).to(seen))
+        return rounded * min(max(self.acting.by_region["mouth"], 0.0), 1.0)
 
     def _typical(self, anchor: _Seen) -> Tensor:
         """The expressions [N,M] that the driver would show by `TYPICAL`, as far as faces are alike."""

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from .face_landmarker import IBUG_68
+from .expression import SMILING
+from .face_landmarker import BLENDSHAPES, IBUG_68
 from .types import Floats
 from .weights import read_tensors, shipped
 
@@ -50,6 +51,9 @@ PARTS: dict[str, tuple[int, ...]] = {
     "brows": _BROWS,
 }
 """Regions, as of `--regions`, and points of the mesh that move with them alone."""
+BROWS_SEEN = 0.5
+"""How much of a brow's motion the landmarker sees. Of photos whose brows were moved by known lengths it saw 0.4 to
+0.95; with 0.5 what it sees of a target's is nearest to what it saw of the driver's (docs/method.md)."""
 IRISES = (468, 473)
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
@@ -84,6 +88,12 @@ class Basis:
         """
         change = np.tensordot((blendshapes - wanted).astype(np.float32), self.moves, 1)
         return np.asarray(meshes - change, np.float32)
+
+    def smile(self, blendshapes: Floats) -> Floats:
+        """What a smile has moved in a face with these blendshapes [51]: centimetres [478,3]."""
+        smiling = np.array([name.startswith(SMILING) for name in BLENDSHAPES])
+        smile = np.where(smiling, (blendshapes - self.neutral).clip(0), 0).astype(np.float32)
+        return np.tensordot(smile, self.moves, 1)
 
 
 def eye_ring(eye: int) -> list[int]:
@@ -155,6 +165,23 @@ def placed(face: NDArray[np.floating], pose: NDArray[np.floating], points: NDArr
     return np.column_stack([scale * axes, middle_there - scale * middle])
 
 
+def less_smiling(
+    points: NDArray[np.floating], smile: Floats, share: float, to_rest: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """A face's points [478,2] with a share of its smile given up; see `expression.rounded`.
+
+    Args:
+        points: in any units.
+        smile: what it has moved, as of `Basis.smile`.
+        share: 1 is all of it.
+        to_rest: as of `goals`.
+    """
+    if share == 0:
+        return np.asarray(points, np.float64)
+    mouth = shares(points, {"mouth": share, "eyes": 0.0, "brows": 0.0})
+    return np.asarray(points - mouth[:, None] * (smile @ to_rest.T))
+
+
 def goals(
     driver: Floats,
     anchor: Floats,
@@ -165,6 +192,7 @@ def goals(
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
+    Brows go farther than the driver's are seen to (`BROWS_SEEN`).
 
     Args:
         driver: [T,478,3], as of `FaceTrack.mesh`.
@@ -176,12 +204,13 @@ def goals(
     Returns:
         [T,478,2] in the units of `rest`.
     """
-    moved: NDArray[np.float64] = rest + shares(rest, strength)[:, None] * ((driver - anchor) @ to_rest.T)
+    share = shares(rest, {**strength, "brows": strength["brows"] / BROWS_SEEN})
+    moved: NDArray[np.float64] = rest + share[:, None] * ((driver - anchor) @ to_rest.T)
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
         usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)
-        share = opening / usual
-        change = np.where(share < HALF_SHUT, (share - SHUT).clip(0) * HALF_SHUT / (HALF_SHUT - SHUT), share) - 1
+        left = opening / usual
+        change = np.where(left < HALF_SHUT, (left - SHUT).clip(0) * HALF_SHUT / (HALF_SHUT - SHUT), left) - 1
         open_by = (1 + strength["eyes"] * change).clip(0, WIDEST)
         moved[:, upper] = moved[:, lower] + open_by[:, None, None] * (rest[upper] - rest[lower])
     # Lips that are asked to cross, as when the driver presses its own more than in the anchor frame, only meet.

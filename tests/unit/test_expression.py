@@ -9,6 +9,7 @@ from faces import LOWER_LIP, face, similarity
 from PIL import Image
 
 from reenact.expression import (
+    ALL_ROUND,
     DARK,
     NAMES,
     USED,
@@ -18,6 +19,7 @@ from reenact.expression import (
     by_region,
     distance,
     goals,
+    less_smiling,
     light_inside,
     limited,
     measure,
@@ -25,6 +27,7 @@ from reenact.expression import (
     of_landmarks,
     of_track,
     region_of,
+    rounded,
     unsquashed,
 )
 from reenact.face_landmarker import BLENDSHAPES, FaceLandmarkerNets
@@ -280,6 +283,32 @@ def test_a_face_at_rest_has_shut_lips_and_the_neutral_blendshapes():
     assert torch.allclose(rest[: len(USED)], unsquashed(neutral[None, list(USED)])[0])
     assert rest[NAMES.index("brow left")] == seen[NAMES.index("brow left")]
     assert torch.equal(at_rest(rest, neutral), rest)
+
+
+def blendshaped(**amounts):
+    """[M]: the expression of a face with these blendshapes, and 0.05 of every other."""
+    shapes = torch.tensor([[amounts.get(name, 0.05) for name in BLENDSHAPES]])
+    return measured(face(0.0), blendshapes=shapes)[0]
+
+
+def test_a_mouth_is_as_round_as_it_has_become_since():
+    rest, pout = blendshaped(), blendshaped(mouthPucker=0.3)
+    assert rounded(rest, rest) == 0
+    assert rounded(pout, rest) == pytest.approx(0.25 / ALL_ROUND, abs=1e-5)
+    assert rounded(rest, pout) == 0
+    assert rounded(blendshaped(mouthPucker=0.9, mouthFunnel=0.9), rest) == 1
+    assert rounded(blendshaped(jawOpen=0.9), rest) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_smile_given_up_is_a_face_at_rests_and_all_else_stays():
+    smiling, neutral = blendshaped(mouthSmileLeft=0.8, jawOpen=0.4), torch.full((len(BLENDSHAPES),), 0.1)
+    none, half, all_of_it = less_smiling(smiling, neutral, torch.tensor([0.0, 0.5, 1.0]))
+    smile, jaw, dimple = (NAMES.index(name) for name in ("mouthSmileLeft", "jawOpen", "mouthDimpleLeft"))
+    assert torch.equal(none, smiling)
+    assert half[smile].item() == pytest.approx((none[smile] + all_of_it[smile]).item() / 2, abs=1e-6)
+    assert all_of_it[smile].item() == pytest.approx(unsquashed(torch.tensor(0.1)).item(), abs=1e-5)
+    assert all_of_it[jaw] == smiling[jaw]
+    assert all_of_it[dimple] == smiling[dimple]  # 0.05, which is less than a face at rest has
 
 
 # --- Detected faces -----------------------------------------------------------------------------

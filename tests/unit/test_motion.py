@@ -9,7 +9,21 @@ from meshes import REST
 
 from reenact import motion
 from reenact.face_landmarker import BLENDSHAPES, head_pose
-from reenact.motion import INNER_LIPS, IRISES, LIDS, LOWER_LIP, PARTS, SKIN, UPPER_LIP, Basis, goals, shares, turned
+from reenact.motion import (
+    BROWS_SEEN,
+    INNER_LIPS,
+    IRISES,
+    LIDS,
+    LOWER_LIP,
+    PARTS,
+    SKIN,
+    UPPER_LIP,
+    Basis,
+    goals,
+    less_smiling,
+    shares,
+    turned,
+)
 
 ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
 TO_REST = np.array([[100.0, 0, 0], [0, -100, 0]])  # 100 pixels a centimetre; y turns over
@@ -95,7 +109,7 @@ def test_an_anchor_may_be_one_mesh_or_one_a_frame(driver, rest):
 def test_regions_have_their_own_strength(driver, rest):
     driver[1] += [0.2, 0, 0]
     moved = goals(driver, driver[0], rest, TO_REST, {"mouth": 0.5, "eyes": 0.0, "brows": 2.0})[1] - rest
-    for part, by in (("mouth", 10), ("eyes", 0), ("brows", 40)):
+    for part, by in (("mouth", 10), ("eyes", 0), ("brows", 40 / BROWS_SEEN)):
         np.testing.assert_allclose(moved[list(PARTS[part]), 0], by, atol=0.5)
     np.testing.assert_allclose(moved[SKIN:], 0, atol=1e-9)
 
@@ -228,6 +242,26 @@ def test_the_shipped_basis_knows_what_blendshapes_do():
     assert jaw[152, 1] < -0.5  # the chin, down by centimetres
     upper, lower = LIDS[1]  # the left eye is at the image's right
     assert (blink[upper, 1] - blink[lower, 1]).mean() < -0.2
+
+
+def test_a_smile_is_what_its_blendshapes_have_moved():
+    basis = Basis.load()
+    smiling, open_mouth = basis.neutral.copy(), basis.neutral.copy()
+    smiling[BLENDSHAPES.index("mouthSmileLeft")] += 0.5
+    open_mouth[BLENDSHAPES.index("jawOpen")] += 0.5
+    np.testing.assert_allclose(basis.smile(smiling), 0.5 * basis.moves[BLENDSHAPES.index("mouthSmileLeft")], atol=1e-6)
+    assert not basis.smile(open_mouth).any()
+    assert not basis.smile(np.zeros(51, np.float32)).any()  # less than a face at rest has is no smile
+
+
+def test_a_smile_given_up_takes_its_own_motion_back_from_the_mouth_alone(rest):
+    smile = np.tile(np.float32([0.2, 0.1, 0]), (478, 1))
+    np.testing.assert_array_equal(less_smiling(rest, smile, 0.0, TO_REST), rest)
+    for share in (0.5, 1.0):
+        moved = less_smiling(rest, smile, share, TO_REST) - rest
+        np.testing.assert_allclose(moved[list(PARTS["mouth"])] - share * np.array([-20, 10]), 0, atol=0.3)
+        for part in ("eyes", "brows"):
+            np.testing.assert_allclose(moved[list(PARTS[part])], 0, atol=0.3)
 
 
 # ---- The numbers of points
