@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import ReenactError, UsageError
+from .files import write_text
+from .layers import Choice, to_json
 from .types import Rgb
 
 FRAMES = 8
@@ -51,7 +53,7 @@ class Trace:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()) and not overwrite:
                 raise UsageError(f"{folder}: there is something in it; -y writes there all the same")
-            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "notes.txt"))
+            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "layers.*", "notes.txt"))
             self._write_losses([("picture", "step", "loss")], "w")
         except OSError as error:
             raise UsageError(f"{folder}: can't be the trace's folder ({error.strerror}); name another") from error
@@ -88,6 +90,12 @@ class Trace:
                 curves = self._curves.setdefault(group, {})
                 curves[name] = tuple(filter(math.isfinite, losses))
                 plot_losses(curves).save(self.folder / f"loss-{group}.png")
+
+    def layers(self, choice: Choice) -> None:
+        """Keep how layers were chosen, as layers.json and as a picture."""
+        with self._writing():
+            write_text(self.folder / "layers.json", to_json(choice))
+            plot_choice(choice).save(self.folder / "layers.png")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -202,3 +210,61 @@ def _ticks(steps: int) -> list[int]:
     """1 and up to eight round numbers to `steps`."""
     unit = next(u * 10**e for e in range(12) for u in (1, 2, 5) if steps <= 8 * u * 10**e)
     return sorted({1, *range(unit, steps + 1, unit)})
+
+
+# --- Layers -------------------------------------------------------------------------------------
+
+_CELL, _MARGIN, _LINE = 46, 24, 22
+_WORSE, _BETTER = (214, 39, 40), (44, 160, 44)
+
+
+def plot_choice(choice: Choice) -> Image.Image:
+    """What each layer and each pair adds to the objective, and the sets that were tried.
+
+    Red is worse, green better. On the diagonal is a layer alone, above it what two add beyond their sum.
+    """
+    count = len(choice.slots)
+    table, rows = _MARGIN + 2 * _LINE, ("person", "expression", "both")
+    heat = table + _LINE * (len(rows) + 2)
+    below = heat + _CELL * count + 2 * _LINE
+    tried = [("the paper's", choice.fixed), *((f"best of {n}", c) for n, c in enumerate(choice.tried, 1))]
+    left = _MARGIN + 90
+    page = Image.new("RGB", (left + _CELL * count + _MARGIN, below + _LINE * (len(tried) + 2)), _PAPER)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
+    title = "What a layer of the driver's adds to the person's distance, the expression's, both; below: and two beyond"
+    draw.text((_MARGIN, _MARGIN), title, _INK, font)
+    gains = choice.gains
+    most = max(float(np.abs(gains).max()), 1e-9)
+    for i, slot in enumerate(choice.slots):
+        x = left + _CELL * i
+        chosen = slot in choice.chosen.slots
+        draw.text((x + _CELL / 2, table), str(slot), _BETTER if chosen else _INK, font, "ma")
+        for n, (name, value) in enumerate(zip(rows, (*choice.single[:, i], gains[i, i]), strict=True), 1):
+            draw.text((_MARGIN, table + _LINE * n), name, _INK, font)
+            draw.text((x + _CELL / 2, table + _LINE * n), f"{value:+.2f}", _INK, font, "ma")
+        draw.text((left - 8, heat + _CELL * (i + 0.5)), str(slot), _BETTER if chosen else _INK, font, "rm")
+        for j in range(i, count):
+            value = float(gains[i, j])
+            corner = (left + _CELL * j, heat + _CELL * i)
+            draw.rectangle([corner, (corner[0] + _CELL - 2, corner[1] + _CELL - 2)], _heat(value / most))
+            draw.text((corner[0] + _CELL / 2, corner[1] + _CELL / 2), f"{value:+.2f}", _INK, font, "mm")
+    for x, head in zip(_columns(left), ("layers", "predicted", "as drawn", "person", "expression"), strict=True):
+        draw.text((x, below), head, _INK, font)
+    for n, (name, c) in enumerate(tried, 1):
+        y, ink = below + _LINE * n, _BETTER if c is choice.chosen else _INK
+        draw.text((_MARGIN, y), name, ink, font)
+        numbers = (f"{v:.3f}" for v in (c.predicted, c.objective, c.person, c.expression))
+        for x, text in zip(_columns(left), (",".join(map(str, c.slots)), *numbers), strict=True):
+            draw.text((x, y), text, ink, font)
+    return page
+
+
+def _columns(left: int) -> tuple[int, ...]:
+    return (left, *(left + 270 + 100 * n for n in range(4)))
+
+
+def _heat(share: float) -> tuple[int, int, int]:
+    """White at 0, red at 1, green at -1."""
+    colour, amount = (_WORSE if share > 0 else _BETTER), min(abs(share), 1.0) * 0.8
+    red, green, blue = (round(255 + amount * (c - 255)) for c in colour)
+    return red, green, blue
