@@ -1,20 +1,23 @@
 """Which layers come from the driver: the paper's 0-1 programme (section 3.4), for one target and one driver.
 
 The paper: s0 = a s1 + (1 - a) s2 with a 0-1 diagonal a that makes D1(g(s0), I1) + D2(g(s0), I2) least; it calls that an
-integer programme, does not solve it, and takes layers 4 and 5. Here the objective is measured with each layer and each
-pair of layers swapped, which is a quadratic model of it over all sets. The model's optimum is found as a mixed-integer
-linear programme (scipy's HiGHS), its products replaced by binaries of their own (Glover & Woolsey, "Converting the 0-1
-Polynomial Programming Problem to a 0-1 Linear Program", 1974).
+integer programme, does not solve it, and takes layers 4 and 5. Here D1 and D2 are measured with each layer and each
+pair of layers swapped, which makes them quadratics of a. The sum's least is found as a mixed-integer linear programme
+(by scipy's HiGHS), products replaced by binaries of their own (Glover & Woolsey, "Converting the 0-1 Polynomial
+Programming Problem to a 0-1 Linear Program", 1974).
 
-What a pair does says less and less of a set the more layers it has. So the programme is solved for each number of
-layers, all answers are drawn and measured, and the best by that is taken. The fixed layers are among them.
+D1 saturates: who is half another has little more to lose, so that the sum alone takes next to nothing or nearly all,
+whatever D2 counts. So there is a bound: no farther from the person than the fixed layers are.
+
+What pairs say holds for few changes. So answers of at most 1, 2, ... changes are drawn, and what was drawn has the last
+word; round the best the model is measured anew (single layers only), until none is better. The fixed layers are in it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -33,12 +36,13 @@ from .perceptual import Vgg16
 from .types import Floats
 
 Slots = tuple[int, ...]
+Vector = NDArray[np.float64]  # [K] of 0 and 1: which of K slots are in a set
+Terms = NDArray[np.float64]  # [2]: D1, D2
 Measure = Callable[[Slots], tuple[float, float]]
 """Slots that come from the driver -> (D1, D2), each in its own unit; see `Swaps`."""
 
-
-WORTH = 1.5
-"""What D2 counts in the objective D1 + `WORTH` D2."""
+WORTH = 2.0
+"""What D2 counts in the objective D1 + `WORTH` D2: about so much that the fixed layers are worth what they cost."""
 _COUNTS = np.array([1.0, WORTH])
 
 
@@ -61,25 +65,49 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
+class Model:
+    """D1 and D2 as quadratics of a set, a vector x [K] of 0 and 1: constant + linear x + x product x."""
+
+    constant: Terms  # [2]
+    linear: NDArray[np.float64]  # [2,K]
+    product: NDArray[np.float64]  # [2,K,K], above the diagonal; else 0
+
+    def __call__(self, x: Vector) -> Terms:
+        """(D1, D2)."""
+        return np.asarray(self.constant + self.linear @ x + np.einsum("i,dij,j->d", x, self.product, x))
+
+    def corrected(self, x: Vector, value: Terms, changed: NDArray[np.float64]) -> Model:
+        """The model with the same products that is right at a set, and where one of its numbers is another.
+
+        Args:
+            x: the set [K].
+            value: what was measured there [2].
+            changed: what was measured with each number changed [2,K].
+        """
+        linear = (1 - 2 * x) * (changed - value[:, None]) - (self.product + self.product.swapaxes(1, 2)) @ x
+        there = Model(np.zeros(2), linear, self.product)
+        return replace(there, constant=value - there(x))
+
+
+@dataclass(frozen=True, eq=False)
 class Choice:
     """What was measured, tried and chosen."""
 
     slots: Slots  # the K that were free
-    nothing: tuple[float, float]  # (D1, D2) with nothing of the driver's
-    single: NDArray[np.float64]  # [2,K] what a slot alone adds to D1 and to D2
-    pair: NDArray[np.float64]  # [2,K,K] what two add beyond their sum, above the diagonal; else 0
+    model: Model  # as measured with nothing of the driver's, one slot, and two
     fixed: Candidate
-    tried: tuple[Candidate, ...]  # the model's optima of at most 1, 2, ... slots, as far as they differ
+    tried: tuple[Candidate, ...]  # the programmes' answers
 
     @property
     def chosen(self) -> Candidate:
-        """The best of all as drawn; the fixed one where none is better."""
-        return min((self.fixed, *self.tried), key=lambda candidate: candidate.objective)
+        """The best as drawn that is no farther from the person than the fixed one; that, where none is better."""
+        within = (candidate for candidate in self.tried if candidate.person <= self.fixed.person)
+        return min((self.fixed, *within), key=lambda candidate: candidate.objective)
 
     @property
     def gains(self) -> NDArray[np.float64]:
         """[K,K]: what a slot alone adds to the objective, and above the diagonal what two add beyond their sum."""
-        return np.asarray(np.diag(_COUNTS @ self.single) + np.tensordot(_COUNTS, self.pair, 1))
+        return np.asarray(np.diag(_COUNTS @ self.model.linear) + np.tensordot(_COUNTS, self.model.product, 1))
 
     @property
     def is_better(self) -> bool:
@@ -89,9 +117,7 @@ class Choice:
     def __str__(self) -> str:
         fixed = f"{_list(self.fixed.slots)}, {self.fixed.objective:.3f}"
         if not self.is_better:
-            best = min((c for c in self.tried if c.slots != self.fixed.slots), key=lambda c: c.objective, default=None)
-            other = f"; the best other is {_list(best.slots)}, {best.objective:.3f}" if best else ""
-            return f"none are better than the paper's ({fixed}){other}"
+            return f"none are better than the paper's ({fixed})"
         return f"{_list(self.chosen.slots)}, objective {self.chosen.objective:.3f} (the paper's {fixed})"
 
 
@@ -105,16 +131,16 @@ def to_json(choice: Choice) -> str:
     def told(candidate: Candidate) -> dict[str, object]:
         return {**asdict(candidate), "objective": candidate.objective}
 
-    def terms(values: NDArray[np.float64] | tuple[float, float]) -> dict[str, float]:
+    def terms(values: Terms) -> dict[str, float]:
         return {"person": float(values[0]), "expression": float(values[1])}
 
-    slots = choice.slots
+    slots, model = choice.slots, choice.model
     content = {
         "objective": f"person + {WORTH:g} expression, in units of what there is to lose and to gain",
-        "nothing": terms(choice.nothing),
-        "single": [{"slot": slot, **terms(choice.single[:, i])} for i, slot in enumerate(slots)],
+        "nothing": terms(model.constant),
+        "single": [{"slot": slot, **terms(model.linear[:, i])} for i, slot in enumerate(slots)],
         "pairs": [
-            {"slots": (slots[i], slots[j]), **terms(choice.pair[:, i, j])}
+            {"slots": (slots[i], slots[j]), **terms(model.product[:, i, j])}
             for i, j in combinations(range(len(slots)), 2)
         ],
         "tried": [told(candidate) for candidate in choice.tried],
@@ -130,85 +156,104 @@ def choose_layers(
     """Choose some of `slots` to come from the driver.
 
     Args:
-        slots: those that may; K of them take 1 + K + K (K - 1) / 2 measurements, and a few more.
-        fixed: what the choice must be better than.
+        slots: those that may; K of them take 1 + K + K (K - 1) / 2 measurements, and some K for each better set.
+        fixed: what the choice must be better than, and no farther from the person.
         measure: see `Measure`.
         on_step: told of (measurements made, about how many in all).
     """
-    index = {slot: i for i, slot in enumerate(slots)}
-    pairs = list(combinations(slots, 2))
-    total, known = 1 + len(slots) + len(pairs), dict[Slots, tuple[float, float]]()
+    total, known = 1 + len(slots) * (len(slots) + 1) // 2, dict[Slots, tuple[float, float]]()
 
-    def measured(chosen: Slots) -> NDArray[np.float64]:
+    def measured(chosen: Slots) -> Terms:
         if chosen not in known:
             known[chosen] = measure(chosen)
             if on_step:
                 on_step(len(known), max(total, len(known)))
         return np.array(known[chosen])
 
-    nothing = measured(())
-    single = np.stack([measured((slot,)) - nothing for slot in slots], 1)
-    pair = np.zeros((2, len(slots), len(slots)))
-    for a, b in pairs:
-        i, j = index[a], index[b]
-        pair[:, i, j] = measured((a, b)) - nothing - single[:, i] - single[:, j]
-
-    def candidate(chosen: Slots) -> Candidate:
-        x = np.isin(slots, chosen).astype(float)
+    def drawn(chosen: Slots, model: Model) -> Candidate:
         person, expression = measured(chosen)
-        predicted = _COUNTS @ (nothing + single @ x + np.einsum("i,dij,j->d", x, pair, x))
-        return Candidate(chosen, float(predicted), float(person), float(expression))
+        return Candidate(chosen, float(_COUNTS @ model(_vector(chosen, slots))), float(person), float(expression))
 
-    optima = [tuple(slots[i] for i in best) for best in _optima(_COUNTS @ single, np.tensordot(_COUNTS, pair, 1))]
-    return Choice(
-        slots, (float(nothing[0]), float(nothing[1])), single, pair, candidate(fixed), tuple(map(candidate, optima))
-    )
-
-
-def _optima(linear: NDArray[np.float64], product: NDArray[np.float64]) -> list[Slots]:
-    """The optima among sets of at most 1, 2, ... members, until more of them make none better."""
-    found: list[Slots] = []
-    for most in range(1, len(linear) + 1):
-        best = optimum(linear, product, most)
-        if len(best) < most:
-            break
-        found.append(best)
-    return found
+    first = model = _measured_model(slots, measured)
+    choice = Choice(slots, first, drawn(fixed, first), ())
+    centre: Slots = ()
+    while True:
+        for most in (*range(1, REACH + 1), len(slots)):
+            best = optimum(model, choice.fixed.person, _vector(centre, slots), most)
+            found = tuple(slot for slot, taken in zip(slots, best, strict=True) if taken)
+            if found and found not in {candidate.slots for candidate in choice.tried}:
+                choice = replace(choice, tried=(*choice.tried, drawn(found, model)))
+        if choice.chosen.slots == centre:
+            return choice
+        centre = choice.chosen.slots
+        changed = np.stack([measured(_changed(centre, slot)) for slot in slots], 1)
+        model = model.corrected(_vector(centre, slots), measured(centre), changed)
 
 
-def optimum(linear: NDArray[np.float64], product: NDArray[np.float64], most: int) -> Slots:
-    """The set of 1 to `most` of the numbers 0..K-1, as a vector x of 0 and 1, that makes linear x + x product x least.
+REACH = 4
+"""Changes that the model is trusted with."""
 
-    Not the empty set: with nothing of the driver's nothing is transferred.
+
+def _changed(chosen: Slots, slot: int) -> Slots:
+    """The set with that slot, or without it where it has it."""
+    return tuple(sorted({*chosen} ^ {slot}))
+
+
+def _vector(chosen: Slots, slots: Slots) -> Vector:
+    return np.isin(slots, chosen).astype(float)
+
+
+def _measured_model(slots: Slots, measured: Callable[[Slots], Terms]) -> Model:
+    nothing = measured(())
+    linear = np.stack([measured((slot,)) - nothing for slot in slots], 1)
+    product = np.zeros((2, len(slots), len(slots)))
+    for i, j in combinations(range(len(slots)), 2):
+        product[:, i, j] = measured((slots[i], slots[j])) - nothing - linear[:, i] - linear[:, j]
+    return Model(nothing, linear, product)
+
+
+def optimum(model: Model, bound: float, centre: Vector, most: int) -> Vector:
+    """The set that makes the objective least by the model; all 0: there is none within the bound.
 
     Args:
-        linear: [K].
-        product: [K,K], above the diagonal.
+        model: of K layers.
+        bound: D1 at most.
+        centre: a set [K] ...
+        most: ... from which it differs in so many at most. The empty set is none: it transfers nothing.
 
     Raises:
         ReenactError: the solver gives up.
     """
-    count = len(linear)
+    count = len(centre)
     first, second = np.triu_indices(count, 1)
     size, each = len(first), np.arange(len(first))
     # Unknowns: x, then y = x_i x_j of each pair: y <= x_i, y <= x_j, y >= x_i + x_j - 1.
-    rows = np.zeros((3 * size + 1, count + size))
+    rows = np.zeros((3 * size, count + size))
     rows[each, count + each], rows[each, first] = 1, -1
     rows[size + each, count + each], rows[size + each, second] = 1, -1
     rows[2 * size + each, count + each], rows[2 * size + each, first], rows[2 * size + each, second] = -1, 1, 1
-    rows[-1, :count] = 1
-    least = np.concatenate([np.full(3 * size, -np.inf), [1]])
-    greatest = np.concatenate([np.zeros(2 * size), np.ones(size), [most]])
+    person, expression = np.concatenate([model.linear, model.product[:, first, second]], 1)
+    no_pairs = np.zeros(size)
     found = milp(
-        np.concatenate([linear, product[first, second]]),
-        constraints=LinearConstraint(rows, least, greatest),
+        person + WORTH * expression,
+        constraints=[
+            LinearConstraint(rows, -np.inf, np.repeat([0.0, 0.0, 1.0], size)),
+            LinearConstraint(person, -np.inf, bound - model.constant[0]),
+            LinearConstraint(np.concatenate([1 - 2 * centre, no_pairs]), -np.inf, most - centre.sum()),
+            LinearConstraint(np.concatenate([np.ones(count), no_pairs]), 1, np.inf),
+        ],
         bounds=Bounds(0, 1),
         integrality=np.ones(count + size),
         options={"mip_rel_gap": 0.0},
     )
+    if found.status == _INFEASIBLE:
+        return np.zeros(count)
     if found.x is None:
         raise ReenactError(f"choosing layers: the solver gives up ({found.message}); name --layers")
-    return tuple(int(i) for i in np.flatnonzero(np.rint(found.x[:count])))
+    return np.asarray(np.rint(found.x[:count]))
+
+
+_INFEASIBLE = 2  # of scipy's statuses
 
 
 # ---- What is measured ----------------------------------------------------------------------------------------------

@@ -227,7 +227,7 @@ def plot_choice(choice: Choice) -> Image.Image:
     table, rows = _MARGIN + 2 * _LINE, ("person", "expression", "both")
     heat = table + _LINE * (len(rows) + 2)
     below = heat + _CELL * count + 2 * _LINE
-    tried = [("the paper's", choice.fixed), *((f"best of {n}", c) for n, c in enumerate(choice.tried, 1))]
+    tried = [("the paper's", choice.fixed), *(("tried", candidate) for candidate in choice.tried)]
     left = _MARGIN + 90
     page = Image.new("RGB", (left + _CELL * count + _MARGIN, below + _LINE * (len(tried) + 2)), _PAPER)
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
@@ -239,7 +239,7 @@ def plot_choice(choice: Choice) -> Image.Image:
         x = left + _CELL * i
         chosen = slot in choice.chosen.slots
         draw.text((x + _CELL / 2, table), str(slot), _BETTER if chosen else _INK, font, "ma")
-        for n, (name, value) in enumerate(zip(rows, (*choice.single[:, i], gains[i, i]), strict=True), 1):
+        for n, (name, value) in enumerate(zip(rows, (*choice.model.linear[:, i], gains[i, i]), strict=True), 1):
             draw.text((_MARGIN, table + _LINE * n), name, _INK, font)
             draw.text((x + _CELL / 2, table + _LINE * n), f"{value:+.2f}", _INK, font, "ma")
         draw.text((left - 8, heat + _CELL * (i + 0.5)), str(slot), _BETTER if chosen else _INK, font, "rm")

@@ -6,8 +6,9 @@
 A moment is CLIP:REST:TIME, seconds of a frame at rest and of the one that tells. Each target takes each moment
 absolutely, and, counted from the rest, relatively. Generated pairs are drawn from W, so that their latents are known
 exactly; they have no rest, and are absolute. What is measured goes into OUT_DIR/measured.jsonl, a line each, and what
-is there is not measured again; latents that had to be found are kept in OUT_DIR/latents, and what every set of layers
-measured in OUT_DIR/sets, so that another objective is soon tried. OUT_DIR/sheets shows target, driver, the target as found, fixed and chosen layers. Then the table is printed, over all that is there.
+is there is not measured again. Latents that had to be found are kept in OUT_DIR/latents, what each set of layers
+measured in OUT_DIR/sets (so that, measured.jsonl removed, another objective is soon tried), and OUT_DIR/sheets shows
+target, driver, the target as found, fixed and chosen layers. Then the table is printed, over all that is there.
 
 Objective, D1 and D2 are those by which layers are chosen (layers.py). The judge of identity is another: dlib's ResNet,
 Euclidean, to the target's picture.
@@ -155,7 +156,8 @@ class Studio:
         motion = "absolute" if pair.anchor is None else "relative"
         return {
             "pair": pair.name, "kind": kind, "motion": motion, "fixed": told(choice.fixed),
-            "chosen": told(choice.chosen), "tried": [told(c) for c in choice.tried], "nothing": choice.nothing,
+            "chosen": told(choice.chosen), "tried": [told(c) for c in choice.tried],
+            "nothing": choice.model.constant.tolist(),
         }  # fmt: skip
 
     def _swaps(self, pair: Pair) -> Swaps:
