@@ -284,20 +284,21 @@ def unlike(
 
     Args:
         network: its features.
-        picture: the person's [1,3,`COMPARED`,`COMPARED`] in [-1,1].
+        picture: the person's [1,3,S,S] in [-1,1].
         options: the recipe whose distance it is.
         weight: [1,1,`COMPARED`,`COMPARED`], where the picture counts; None: everywhere.
     """
-    distance_of = distance_to(network, picture, options, weight)
+    distance_of = distance_to(network, F.adaptive_avg_pool2d(picture, COMPARED), options, weight)
     return lambda drawn: distance_of(F.adaptive_avg_pool2d(drawn, COMPARED))
 
 
 class Swaps:
     """Draws a target with slots of a driver's, and measures it: the `Measure` of a pair.
 
-    D1 is a distance to the target's picture and D2 one to the expressions that the driver asks for, both means over a
-    few moments. Their units are what there is to lose and to gain: D1 counts in that of the driver's own face, D2 in
-    that of the target as it is. So to become the driver costs about 1, and to stay without expression 1.
+    D1 is a distance to the target as it is drawn (what was not found of the photo no layer of another's can bring), D2
+    one to the expressions that the driver asks for of that face; both are means over a few moments. Their units are
+    what there is to lose and to gain: D1 counts in that of the driver's own face, D2 in that of the target at rest. So
+    to become the driver costs about 1, and to stay without expression 1.
     """
 
     def __init__(

@@ -592,17 +592,18 @@ class Run:
 
     def _swaps(self) -> Swaps:
         """What layers are chosen by: the driver's most telling frames, found as the first of a scene are."""
-        all_goals, found = self._goals(self.rest.expression), np.flatnonzero(self.track.found)
-        frames = found[telling(all_goals[found], self.rest.expression)].tolist()
         anchor = None if self._absolute() else self._inverted_anchor()
         size = nearest_size(self.generator, DRAWN)
         with torch.inference_mode():
-            probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], size))
-        photo = to_tensor(cut_out(self.target, self.crop, COMPARED).rgb, self.device)
+            picture = self.generator.synthesize(self.w[None], size)
+            probe = expression.Probe(self.nets, picture)
+            rest = probe(picture)[0]
+        goals, found = self._goals(rest), np.flatnonzero(self.track.found)
+        frames = found[telling(goals[found], rest)].tolist()
         weight = self._weight(self.face.points, self.crop, COMPARED, self.options.target)
         return Swaps(
             self.generator, size, self.latent, self._inverted_frames(frames, anchor), anchor,
-            unlike(self.vgg, photo, self.options.target, weight), probe, all_goals[frames], self.options.fuse.strength,
+            unlike(self.vgg, picture, self.options.target, weight), probe, goals[frames], self.options.fuse.strength,
         )  # fmt: skip
 
     def _inverted_frames(self, frames: list[int], start: Floats | None) -> Floats:

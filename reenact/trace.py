@@ -215,52 +215,67 @@ def _ticks(steps: int) -> list[int]:
 # --- Layers -------------------------------------------------------------------------------------
 
 _CELL, _MARGIN, _LINE = 46, 24, 22
+_LEFT = _MARGIN + 90
+_COLUMNS = (_LEFT, *range(_LEFT + 270, _LEFT + 670, 100))
+_FONT = ImageFont.load_default(14)
 _WORSE, _BETTER = (214, 39, 40), (44, 160, 44)
 
 
 def plot_choice(choice: Choice) -> Image.Image:
-    """What each layer and each pair adds to the objective, and the sets that were tried.
+    """What each slot and each two add to the objective, and the sets that were tried.
 
-    Red is worse, green better. On the diagonal is a layer alone, above it what two add beyond their sum.
+    Red is worse, green better. On the diagonal is a slot alone, above it what two add beyond their sum.
     """
     count = len(choice.slots)
-    table, rows = _MARGIN + 2 * _LINE, ("person", "expression", "both")
-    heat = table + _LINE * (len(rows) + 2)
-    below = heat + _CELL * count + 2 * _LINE
-    tried = [("the paper's", choice.fixed), *(("tried", candidate) for candidate in choice.tried)]
-    left = _MARGIN + 90
-    page = Image.new("RGB", (left + _CELL * count + _MARGIN, below + _LINE * (len(tried) + 2)), _PAPER)
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
-    title = "What a layer of the driver's adds to the person's distance, the expression's, both; below: and two beyond"
-    draw.text((_MARGIN, _MARGIN), title, _INK, font)
-    gains = choice.gains
-    most = max(float(np.abs(gains).max()), 1e-9)
-    for i, slot in enumerate(choice.slots):
-        x = left + _CELL * i
-        chosen = slot in choice.chosen.slots
-        draw.text((x + _CELL / 2, table), str(slot), _BETTER if chosen else _INK, font, "ma")
-        for n, (name, value) in enumerate(zip(rows, (*choice.model.linear[:, i], gains[i, i]), strict=True), 1):
-            draw.text((_MARGIN, table + _LINE * n), name, _INK, font)
-            draw.text((x + _CELL / 2, table + _LINE * n), f"{value:+.2f}", _INK, font, "ma")
-        draw.text((left - 8, heat + _CELL * (i + 0.5)), str(slot), _BETTER if chosen else _INK, font, "rm")
-        for j in range(i, count):
-            value = float(gains[i, j])
-            corner = (left + _CELL * j, heat + _CELL * i)
-            draw.rectangle([corner, (corner[0] + _CELL - 2, corner[1] + _CELL - 2)], _heat(value / most))
-            draw.text((corner[0] + _CELL / 2, corner[1] + _CELL / 2), f"{value:+.2f}", _INK, font, "mm")
-    for x, head in zip(_columns(left), ("layers", "predicted", "as drawn", "person", "expression"), strict=True):
-        draw.text((x, below), head, _INK, font)
-    for n, (name, c) in enumerate(tried, 1):
-        y, ink = below + _LINE * n, _BETTER if c is choice.chosen else _INK
-        draw.text((_MARGIN, y), name, ink, font)
-        numbers = (f"{v:.3f}" for v in (c.predicted, c.objective, c.person, c.expression))
-        for x, text in zip(_columns(left), (",".join(map(str, c.slots)), *numbers), strict=True):
-            draw.text((x, y), text, ink, font)
+    table = _MARGIN + 2 * _LINE
+    heat = table + 5 * _LINE
+    tried = heat + _CELL * count + 2 * _LINE
+    width = max(_LEFT + _CELL * count, _COLUMNS[-1] + 100) + _MARGIN
+    page = Image.new("RGB", (width, tried + _LINE * (len(choice.tried) + 3)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    title = "What a slot of the driver's adds to D1 (person), to D2 (expression), to the objective; below: what two add"
+    draw.text((_MARGIN, _MARGIN), title, _INK, _FONT)
+    _draw_singles(draw, choice, table)
+    _draw_pairs(draw, choice, heat)
+    _draw_tried(draw, choice, tried)
     return page
 
 
-def _columns(left: int) -> tuple[int, ...]:
-    return (left, *(left + 270 + 100 * n for n in range(4)))
+def _draw_singles(draw: ImageDraw.ImageDraw, choice: Choice, top: int) -> None:
+    for n, name in enumerate(("person", "expression", "objective"), 1):
+        draw.text((_MARGIN, top + _LINE * n), name, _INK, _FONT)
+    for i, slot in enumerate(choice.slots):
+        x = _LEFT + _CELL * (i + 0.5)
+        draw.text((x, top), str(slot), _ink(slot in choice.chosen.slots), _FONT, "ma")
+        for n, value in enumerate((*choice.model.linear[:, i], choice.gains[i, i]), 1):
+            draw.text((x, top + _LINE * n), f"{value:+.2f}", _INK, _FONT, "ma")
+
+
+def _draw_pairs(draw: ImageDraw.ImageDraw, choice: Choice, top: int) -> None:
+    gains = choice.gains
+    most = max(float(np.abs(gains).max()), 1e-9)
+    for i, slot in enumerate(choice.slots):
+        y = top + _CELL * i
+        draw.text((_LEFT - 8, y + _CELL / 2), str(slot), _ink(slot in choice.chosen.slots), _FONT, "rm")
+        for j in range(i, len(choice.slots)):
+            x, value = _LEFT + _CELL * j, float(gains[i, j])
+            draw.rectangle([(x, y), (x + _CELL - 2, y + _CELL - 2)], _heat(value / most))
+            draw.text((x + _CELL / 2, y + _CELL / 2), f"{value:+.2f}", _INK, _FONT, "mm")
+
+
+def _draw_tried(draw: ImageDraw.ImageDraw, choice: Choice, top: int) -> None:
+    for x, head in zip(_COLUMNS, ("slots", "predicted", "as drawn", "person", "expression"), strict=True):
+        draw.text((x, top), head, _INK, _FONT)
+    for n, tried in enumerate((choice.fixed, *choice.tried), 1):
+        y, ink = top + _LINE * n, _ink(tried is choice.chosen)
+        draw.text((_MARGIN, y), "tried" if n > 1 else "the paper's", ink, _FONT)
+        numbers = (f"{v:.3f}" for v in (tried.predicted, tried.objective, tried.person, tried.expression))
+        for x, text in zip(_COLUMNS, (",".join(map(str, tried.slots)), *numbers), strict=True):
+            draw.text((x, y), text, ink, _FONT)
+
+
+def _ink(chosen: bool) -> tuple[int, int, int]:
+    return _BETTER if chosen else _INK
 
 
 def _heat(share: float) -> tuple[int, int, int]:

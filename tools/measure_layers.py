@@ -4,7 +4,7 @@
     python tools/measure_layers.py OUT_DIR --targets a.jpg b.jpg --moments clip.mp4:0:1.8 other.mp4:0.5:2
 
 A moment is CLIP:REST:TIME, seconds of a frame at rest and of the one that tells. Each target takes each moment
-absolutely, and, counted from the rest, relatively. Generated pairs are drawn from W, so that their latents are known
+relatively, counted from the rest, and absolutely. Generated pairs are drawn from W, so that their latents are known
 exactly; they have no rest, and are absolute. What is measured goes into OUT_DIR/measured.jsonl, a line each, and what
 is there is not measured again. Latents that had to be found are kept in OUT_DIR/latents, what each set of layers
 measured in OUT_DIR/sets (so that, measured.jsonl removed, another objective is soon tried), and OUT_DIR/sheets shows
@@ -35,6 +35,7 @@ from reenact.detectors import Detector
 from reenact.devices import quick_dtype
 from reenact.expression import Probe, goals, of_landmarks
 from reenact.face_landmarker import FaceLandmarkerNets
+from reenact.fuse import MOTIONS
 from reenact.generators.mobile import create
 from reenact.images import read_image, to_rgb, to_tensor
 from reenact.invert import DRIVER, TARGET, InvertOptions, Whitening, invert
@@ -164,12 +165,13 @@ class Studio:
         with torch.inference_mode():
             picture = self.generator.synthesize(torch.from_numpy(pair.target.w)[None], DRAWN)
             probe = Probe(self.nets, picture)
-        photo = to_tensor(cut_out(pair.target.rgb, np.array([[SHOWN, 0, -0.5], [0, SHOWN, -0.5]]), COMPARED).rgb)
+            rest = probe(picture)[0]
         weight = face_weight(pair.target.points, np.array([[1.0, 0, 0], [0, 1, 0]]), COMPARED)
-        rest, anchor = (pair.anchor.expression, pair.anchor.w) if pair.anchor else (None, None)
-        wanted = goals(pair.driver.expression[None], rest, pair.target.expression)
-        person_distance = unlike(self.vgg, photo, TARGET, weight)
-        return Swaps(self.generator, DRAWN, pair.target.w, pair.driver.w[None], anchor, person_distance, probe, wanted)
+        before, anchor = (pair.anchor.expression, pair.anchor.w) if pair.anchor else (None, None)
+        return Swaps(
+            self.generator, DRAWN, pair.target.w, pair.driver.w[None], anchor,
+            unlike(self.vgg, picture, TARGET, weight), probe, goals(pair.driver.expression[None], before, rest),
+        )  # fmt: skip
 
     def _identities(self, target: Rgb, others: list[Rgb]) -> list[float]:
         """How far dlib's numbers of each face are from the target's; NaN where no face is found."""
@@ -184,7 +186,9 @@ class Studio:
 # ---- Pairs -----------------------------------------------------------------------------------------------------------
 
 
-def pairs(studio: Studio, generated: int, targets: list[Path], moments: list[str], done: set[str]) -> Iterator[Pair]:
+def pairs(
+    studio: Studio, generated: int, targets: list[Path], moments: list[str], motions: list[str], done: set[str]
+) -> Iterator[Pair]:
     """All that were asked for and are not done."""
     for n in range(generated):
         if (name := f"generated-{n:02d}") not in done:
@@ -192,7 +196,7 @@ def pairs(studio: Studio, generated: int, targets: list[Path], moments: list[str
     for moment in moments:
         clip, rest, time = moment.rsplit(":", 2)
         for target in targets:
-            names = {motion: f"{target.stem}-{Path(clip).stem}-{time}-{motion}" for motion in ("absolute", "relative")}
+            names = {motion: f"{target.stem}-{Path(clip).stem}-{time}-{motion}" for motion in motions}
             if done.issuperset(names.values()):
                 continue
             person_found = studio.found(f"target-{target.stem}", read_image(target), TARGET)
@@ -251,10 +255,12 @@ def main() -> None:
     parser.add_argument("--generated", type=int, default=0, metavar="N", help="so many pairs of generated people")
     parser.add_argument("--targets", type=Path, nargs="*", default=[], metavar="PICTURE")
     parser.add_argument("--moments", nargs="*", default=[], metavar="CLIP:REST:TIME")
+    parser.add_argument("--motions", nargs="*", default=list(MOTIONS), choices=MOTIONS)
     args = parser.parse_args()
     studio, log = Studio(args.out), args.out / "measured.jsonl"
     rows = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    for pair in pairs(studio, args.generated, args.targets, args.moments, {row["pair"] for row in rows}):
+    todo = pairs(studio, args.generated, args.targets, args.moments, args.motions, {row["pair"] for row in rows})
+    for pair in todo:
         rows.append(studio.measured(pair))
         with log.open("a") as out:
             out.write(json.dumps(rows[-1]) + "\n")
