@@ -1,10 +1,10 @@
 """Which layers come from the driver: the paper's 0-1 programme (section 3.4), for one target and one driver.
 
 The paper: s0 = a s1 + (1 - a) s2 with a 0-1 diagonal a that makes D1(g(s0), I1) + D2(g(s0), I2) least; it calls that an
-integer programme, does not solve it, and takes layers 4 and 5. Here D1 and D2 are measured with each layer and each
-pair of layers swapped, which makes them quadratics of a. The sum's least is found as a mixed-integer linear programme
-(by scipy's HiGHS), products replaced by binaries of their own (Glover & Woolsey, "Converting the 0-1 Polynomial
-Programming Problem to a 0-1 Linear Program", 1974).
+integer programme, does not solve it, and takes layers 4 and 5. Here D1 and D2 are measured with each layer swapped, and
+with each two that shape the face, which makes them quadratics of a. The sum's least is found as a mixed-integer linear
+programme (by scipy's HiGHS), products replaced by binaries of their own (Glover & Woolsey, "Converting the 0-1
+Polynomial Programming Problem to a 0-1 Linear Program", 1974).
 
 D1 saturates: who is half another has little more to lose, so that the sum alone takes next to nothing or nearly all,
 whatever D2 counts. So there is a bound: no farther from the person than the fixed layers are.
@@ -151,17 +151,24 @@ def to_json(choice: Choice) -> str:
 
 
 def choose_layers(
-    slots: Slots, fixed: Slots, measure: Measure, on_step: Callable[[int, int], None] | None = None
+    slots: Slots,
+    fixed: Slots,
+    measure: Measure,
+    paired: Slots | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Choice:
     """Choose some of `slots` to come from the driver.
 
     Args:
-        slots: those that may; K of them take 1 + K + K (K - 1) / 2 measurements, and some K for each better set.
+        slots: those that may.
         fixed: what the choice must be better than, and no farther from the person.
         measure: see `Measure`.
+        paired: those of them that are measured in pairs too; of the others one is taken to add to another. None: all.
         on_step: told of (measurements made, about how many in all).
     """
-    total, known = 1 + len(slots) * (len(slots) + 1) // 2, dict[Slots, tuple[float, float]]()
+    pairs = list(combinations(slots if paired is None else paired, 2))
+    # Once round the best, mostly: as many again as there are slots, and a few answers.
+    total, known = 1 + 2 * len(slots) + len(pairs) + REACH, dict[Slots, tuple[float, float]]()
 
     def measured(chosen: Slots) -> Terms:
         if chosen not in known:
@@ -174,7 +181,7 @@ def choose_layers(
         person, expression = measured(chosen)
         return Candidate(chosen, float(_COUNTS @ model(_vector(chosen, slots))), float(person), float(expression))
 
-    first = model = _measured_model(slots, measured)
+    first = model = _measured_model(slots, pairs, measured)
     choice = Choice(slots, first, drawn(fixed, first), ())
     centre: Slots = ()
     while True:
@@ -203,13 +210,19 @@ def _vector(chosen: Slots, slots: Slots) -> Vector:
     return np.isin(slots, chosen).astype(float)
 
 
-def _measured_model(slots: Slots, measured: Callable[[Slots], Terms]) -> Model:
+def _measured_model(slots: Slots, pairs: list[tuple[int, int]], measured: Callable[[Slots], Terms]) -> Model:
     nothing = measured(())
     linear = np.stack([measured((slot,)) - nothing for slot in slots], 1)
     product = np.zeros((2, len(slots), len(slots)))
-    for i, j in combinations(range(len(slots)), 2):
-        product[:, i, j] = measured((slots[i], slots[j])) - nothing - linear[:, i] - linear[:, j]
+    for pair in pairs:
+        i, j = map(slots.index, pair)
+        product[:, i, j] = measured(pair) - nothing - linear[:, i] - linear[:, j]
     return Model(nothing, linear, product)
+
+
+def shaping(generator: Generator) -> Slots:
+    """The live slots that shape a face: up to the last that a fusion of expressions may move."""
+    return tuple(slot for slot in generator.live_layers if slot <= generator.expression_layers[-1])
 
 
 def optimum(model: Model, bound: float, centre: Vector, most: int) -> Vector:

@@ -32,7 +32,7 @@ from .fuse import FuseOptions, chooses_layers, from_driver, parse_layers, parse_
 from .geometry import apply, inverse, scale_of
 from .images import read_image, to_tensor
 from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert, nearest_size
-from .layers import COMPARED, DRAWN, Choice, Slots, Swaps, choose_layers, telling, unlike
+from .layers import COMPARED, DRAWN, Choice, Slots, Swaps, choose_layers, shaping, telling, unlike
 from .perceptual import load_features
 from .resume import Checkpoint, job
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line, segments, zero_phase
@@ -581,9 +581,9 @@ class Run:
         if self.checkpoint and self.checkpoint.has("layers"):
             with self.checkpoint.kept("layers") as file:
                 return tuple(file.read("slots", "iu", (None,), 64).tolist())
-        choice = choose_layers(
-            self.generator.live_layers, self.layers, self._swaps(), partial(self.hooks.progress, "layers")
-        )
+        progress = partial(self.hooks.progress, "layers")
+        generator = self.generator
+        choice = choose_layers(generator.live_layers, self.layers, self._swaps(), shaping(generator), progress)
         self.hooks.layers(choice)
         (self.hooks.note if choice.is_better else self.hooks.warn)(f"layers: {choice}")
         if self.checkpoint:

@@ -39,7 +39,7 @@ from reenact.fuse import MOTIONS
 from reenact.generators.mobile import create
 from reenact.images import read_image, to_rgb, to_tensor
 from reenact.invert import DRIVER, TARGET, InvertOptions, Whitening, invert
-from reenact.layers import COMPARED, DRAWN, Candidate, Choice, Slots, Swaps, choose_layers, unlike
+from reenact.layers import COMPARED, DRAWN, Candidate, Choice, Slots, Swaps, choose_layers, shaping, unlike
 from reenact.metrics import View
 from reenact.metrics.identity import DlibIdentity
 from reenact.perceptual import load_vgg
@@ -137,11 +137,13 @@ class Studio:
         known = {tuple(slots): tuple(found) for slots, found in json.loads(kept.read_text())} if kept.is_file() else {}
 
         def remembered(slots: Slots) -> tuple[float, float]:
-            known[slots] = known.get(slots) or swaps(slots)
+            if slots not in known:
+                known[slots] = swaps(slots)
+                kept.write_text(json.dumps(list(known.items())))
             return known[slots]
 
-        choice = choose_layers(self.generator.live_layers, self.generator.paper_layers, remembered)
-        kept.write_text(json.dumps(list(known.items())))
+        generator = self.generator
+        choice = choose_layers(generator.live_layers, generator.paper_layers, remembered, shaping(generator))
         pictures = {"target": pair.target.rgb, "driver": pair.driver.rgb, "found": self.drawn(pair.target.w)}
         for name, candidate in {"fixed": choice.fixed, "chosen": choice.chosen}.items():
             pictures[f"{name} {','.join(map(str, candidate.slots))}"] = self.drawn(swaps.spliced(candidate.slots)[0])

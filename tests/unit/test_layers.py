@@ -109,10 +109,22 @@ def test_what_is_quadratic_is_chosen_best_and_predicted_exactly(seed):
 
 def test_each_set_is_measured_once_and_told():
     measure, steps = Made(), []
-    choose_layers(SLOTS, FIXED, measure, lambda done, total: steps.append((done, total)))
+    choose_layers(SLOTS, FIXED, measure, on_step=lambda done, total: steps.append((done, total)))
     assert len(measure.asked) == len(set(measure.asked)) == len(steps)
     assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
     assert all(done <= total for done, total in steps)
+
+
+def test_slots_that_are_not_paired_are_taken_to_add_up():
+    def additive(slots):
+        return 0.1 * len(slots), 1 - 0.3 * len({*slots} & {2, 8})
+
+    measured = []
+    choice = choose_layers(SLOTS, FIXED, lambda slots: measured.append(slots) or additive(slots), paired=FIXED)
+    assert choice.chosen.slots == (2, 8)
+    beyond = choice.model.product.any(0)
+    assert not beyond[:, SLOTS.index(8)].any()
+    assert len(measured) < 1 + len(SLOTS) * (len(SLOTS) + 1) / 2
 
 
 FOUR = (1, 2, 4, 5)
