@@ -70,7 +70,8 @@ class Acting:
     @property
     def absolute(self) -> bool:
         """Whether the target is to show its expression as it is."""
-        return self.fuse.motion == "absolute"
+        # A single picture has no change to follow: of its latent, layers are taken as they are.
+        return self.fuse.motion == "absolute" or (self.fuse.method == "splice" and len(self.track) == 1)
 
     def _spooled_mesh(self) -> Spool:
         """The points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go."""

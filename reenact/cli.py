@@ -215,7 +215,7 @@ def _add_look(group: _Group) -> None:
     layers = (
         "slots of the latent that may change: 2,4,7-9, or by resolution 8x8,16x16, or by the paper's number p4,p5, or "
     )
-    layers += "paper, or expression (default: what suits --fuse)"
+    layers += "paper, expression or, with --fuse splice, auto: the best for this pair (default: what suits --fuse)"
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
     steps = "steps at most to find TARGET in the generator (default: what suits --preset and --fuse)"
     _add(group, "--steps", "steps", "N", _whole(1), steps)
@@ -334,7 +334,7 @@ def _options(args: argparse.Namespace) -> Options:
     """
     from .driver import MISSING
     from .follow import parse_choice
-    from .fuse import FUSIONS, MOTIONS, parse_regions
+    from .fuse import FUSIONS, MOTIONS, chooses_layers, parse_regions
     from .generators import check_name
     from .perceptual import check_features
     from .pipeline import POSES, PRESETS
@@ -353,6 +353,7 @@ def _options(args: argparse.Namespace) -> Options:
     parse_choice(options.target_face, "--target-face")
     parse_choice(options.driver_face, "--driver-face")
     parse_regions(options.fuse.regions)
+    chooses_layers(options.fuse)
     check_features(options.perceptual, options.target.distance)
     if options.end is not None and options.end <= (options.start or 0.0):
         raise UsageError(f"--end {options.end:g} s: must be later than --start, {options.start or 0.0:g} s")
@@ -550,7 +551,9 @@ def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
             write_text(job.csv, template.to_csv(motion))
 
     hooks = Hooks(progress=progress, note=note, warn=console.warn, motion=save_motion)
-    return replace(hooks, picture=trace.picture, losses=trace.losses) if trace else hooks
+    if not trace:
+        return hooks
+    return replace(hooks, picture=trace.picture, losses=trace.losses, layers=trace.layers)
 
 
 def _beside(job: _Job, frames: Iterator[Frame]) -> Iterator[tuple[Frame, Frame]]:

@@ -20,6 +20,8 @@ from .types import Floats
 
 MOTIONS = ("relative", "absolute")
 FUSIONS = ("expression", "solve", "splice")
+AUTO = "auto"
+"""What `FuseOptions.layers` may be with "splice": the best for this target and this driver; see layers.py."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,24 @@ class FuseOptions:
 
     # As learnt for the generator, else solved for; "solve": searched for in each clip; "splice": the paper's.
     method: str = "expression"
-    layers: str = ""  # see `parse_layers`; empty: what suits the method
+    layers: str = ""  # see `parse_layers`, or `AUTO`; empty: what suits the method
     motion: str = "relative"  # to an anchor frame, or "absolute"
     strength: float = 1.0
     regions: str = "all"  # which parts of the face follow, as "mouth,eyes" or "mouth=1.2,eyes"; not with "splice"
+
+
+def chooses_layers(options: FuseOptions) -> bool:
+    """Whether layers are to be chosen.
+
+    Raises:
+        UsageError: where none are taken from the driver.
+    """
+    if options.layers != AUTO:
+        return False
+    if options.method != "splice":
+        why = f"--fuse {options.method} takes no layers from the driver"
+        raise UsageError(f"--layers {AUTO}: {why}; add --fuse splice, or leave --layers out")
+    return True
 
 
 def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
@@ -51,7 +67,7 @@ def parse_layers(text: str, generator: Generator) -> tuple[int, ...]:
     for part in text.split(","):
         found = _slots(part.strip(), generator)
         if found is None:
-            known = f"2,4,7-9 or 8x8,16x16 or p4,p5 or one of: {', '.join(presets)}"
+            known = f"2,4,7-9 or 8x8,16x16 or p4,p5 or one of: {', '.join((*presets, AUTO))}"
             raise UsageError(f"--layers {text!r}: {part!r} is no slot; write {known}")
         if not found or found[-1] >= generator.num_layers:
             known = f"{generator.name}; it has 0 to {generator.num_layers - 1}"

@@ -30,10 +30,11 @@ from .dub import Clip, is_clip
 from .errors import NoFaceError, UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles, to_68
 from .follow import Choice, parse_choice
-from .fuse import FuseOptions, from_driver, parse_layers, splice
+from .fuse import FuseOptions, chooses_layers, from_driver, parse_layers, splice
 from .geometry import apply, inverse, scale_of
 from .images import read_image, to_tensor
-from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert
+from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert, nearest_size
+from .layers import COMPARED, DRAWN, LayerChoice, Slots, Swaps, choose_layers, shaping, telling, unlike
 from .perceptual import load_features
 from .resume import Checkpoint, job
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line
@@ -104,13 +105,14 @@ PRESETS: dict[str, Options] = {
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may want to hear of. Stages: 'track', 'invert', 'solve', 'frames'."""
+    """What a caller may want to hear of. Stages: 'track', 'invert', 'layers', 'solve', 'frames'."""
 
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     note: Callable[[str], None] = lambda line: None
     warn: Callable[[str], None] = lambda line: None
     picture: Callable[[str, int, Rgb], None] | None = None  # (stage, frame, picture), for a trace
     losses: Callable[[str, tuple[float, ...]], None] = lambda name, losses: None
+    layers: Callable[[LayerChoice], None] = lambda choice: None  # where they are chosen
     # The driver's, as soon as it is known; to be used or copied at once, for its points are smoothed in place later.
     motion: Callable[[Motion], None] = lambda motion: None
 
@@ -179,6 +181,7 @@ class Run:
         self.options, self.hooks, self.checkpoint = options, hooks, checkpoint
         self._said: set[str] = set()
         self._check_splice()
+        choosing = chooses_layers(options.fuse)
         wanted = parse_choice(options.target_face, "--target-face")
         self.wanted = parse_choice(options.driver_face, "--driver-face")
         self.clip = self._opened_clip(target) if is_clip(target) else None
@@ -200,7 +203,7 @@ class Run:
             self.target, self.face = self._follow_clip(self.clip, wanted)
         else:
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
-            if options.fuse.method != "splice" and self.face.inside is None:
+            if (options.fuse.method != "splice" or choosing) and self.face.inside is None:
                 self._read_expressions(store)
         for line in hard_target(self.target, self.face):
             self._warn_once(f"{target}: {line}")
@@ -209,7 +212,8 @@ class Run:
         self.generator = generators.load(options.generator, store, self.device, quick, options.noise)
         hooks.note(generators.describe(self.generator))
         self.whitening = Whitening(self.generator)
-        self.layers = parse_layers(options.fuse.layers or self._default_layers(), self.generator)
+        layers = "" if choosing else options.fuse.layers
+        self.layers = parse_layers(layers or self._default_layers(), self.generator)
         self.mapper = self._mapper()
         self.size = self._checked_size()
         distance = options.colours.distance if self.mapper else options.target.distance
@@ -229,6 +233,8 @@ class Run:
         self._begin_acting()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)
         self.w = torch.from_numpy(self.latent).to(self.device)
+        if choosing:
+            self.layers = self._best_layers()
 
     # ---- before the frames
 
@@ -551,12 +557,58 @@ class Run:
         """Each frame from `first` on and the target's latent with the driver's layers: the paper's way."""
         chosen = from_driver(self.layers, self.generator.num_layers)
         target = self.latent
-        # A single picture has no change to follow: all of it is taken.
-        anchor = None if self.acting.absolute or len(self.track) == 1 else self._inverted_anchor()
+        anchor = None if self.acting.absolute else self._inverted_anchor()
         presence = self.acting.presence
         for frame, w in self._smoothed(self._inverted_driver(anchor, first)):
             fused = splice(target, w, chosen, anchor, self.options.fuse.strength * float(presence[frame.index]))
             yield frame, torch.from_numpy(fused).to(self.device)
+
+    def _best_layers(self) -> Slots:
+        """The slots that are best taken from the driver, the fixed ones where none are better; chosen once a run."""
+        if self.checkpoint and self.checkpoint.has("layers"):
+            with self.checkpoint.kept("layers") as file:
+                return tuple(file.read("slots", "iu", (None,), 64).tolist())
+        progress = partial(self.hooks.progress, "layers")
+        generator = self.generator
+        choice = choose_layers(generator.live_layers, self.layers, self._swaps(), shaping(generator), progress)
+        self.hooks.layers(choice)
+        (self.hooks.note if choice.is_better else self.hooks.warn)(f"layers: {choice}")
+        if self.checkpoint:
+            self.checkpoint.keep("layers", {"slots": np.array(choice.chosen.slots)})
+        return choice.chosen.slots
+
+    def _swaps(self) -> Swaps:
+        """What layers are chosen by: the driver's most telling frames, found as the first of a scene are."""
+        anchor = None if self.acting.absolute else self._inverted_anchor()
+        size = nearest_size(self.generator, DRAWN)
+        with torch.inference_mode():
+            picture = self.generator.synthesize(self.w[None], size)
+            probe = expression.Probe(self.nets, picture)
+            rest = probe(picture)[0]
+        goals, found = self.acting.expressions(rest), np.flatnonzero(self.track.found)
+        frames = found[telling(goals[found], rest)].tolist()
+        weight = self._weight(self.face.points, self.crop, COMPARED, self.options.target)
+        return Swaps(
+            self.generator, size, self.latent, self._inverted_frames(frames, anchor), anchor,
+            unlike(self.vgg, picture, self.options.target, weight), probe, goals[frames], self.options.fuse.strength,
+        )  # fmt: skip
+
+    def _inverted_frames(self, frames: list[int], start: Floats | None) -> Floats:
+        """The latents [F,L,512] of some of the driver's frames, each found from `start`."""
+        points, crops = self._driver_crops()
+        before, found = None if start is None else torch.from_numpy(start), dict[int, Floats]()
+        for frame in self.driver.frames():
+            i = frame.index
+            if i in frames:
+                make = partial(self._invert_frame, frame, crops[i], points[i], before, first=True)
+                found[i] = self._kept(f"telling-{i:06d}", make)
+                if len(found) == len(frames):
+                    break
+        return np.stack([found[i] for i in frames])
+
+    def _weight(self, points: NDArray[np.floating], crop: Affine, size: int, options: InvertOptions) -> Tensor | None:
+        """Where a crop counts; None: everywhere, as in the paper."""
+        return None if options.distance == "conv" else face_weight(points, crop, size).to(self.device)
 
     def _inverted_anchor(self) -> Floats:
         """The latent of the first scene's anchor frame, which the others' changes are measured from."""
@@ -601,12 +653,16 @@ class Run:
             self.checkpoint.keep(name, {"w": w})
         return w
 
-    def _invert_frame(self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None) -> Floats:
-        options = self.options.driver
-        if start is None:
-            options = replace(options, steps=max(options.steps, (self.options.steps or self.options.target.steps) // 2))
+    def _invert_frame(
+        self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None, first: bool = False
+    ) -> Floats:
+        """A frame's latent; where it is its scene's `first`, or there is no `start`, by more and longer steps."""
+        options, target = self.options.driver, self.options.target
+        if first or start is None:
+            steps = max(options.steps, (self.options.steps or target.steps) // 2)
+            options = replace(options, steps=steps, rate=target.rate)
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
-        weight = None if options.distance == "conv" else face_weight(points, crop, cut.rgb.shape[0]).to(self.device)
+        weight = self._weight(points, crop, cut.rgb.shape[0], options)
         picture = to_tensor(cut.rgb, self.device)
         found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
         self._heed(f"driver {frame.index}", found)

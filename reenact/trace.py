@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import ReenactError, UsageError
+from .files import write_text
+from .layers import LayerChoice, to_json
 from .types import Rgb
 
 FRAMES = 8
@@ -51,7 +53,7 @@ class Trace:
             folder.mkdir(parents=True, exist_ok=True)
             if any(folder.iterdir()) and not overwrite:
                 raise UsageError(f"{folder}: there is something in it; -y writes there all the same")
-            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "notes.txt"))
+            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "layers.*", "notes.txt"))
             self._write_losses([("picture", "step", "loss")], "w")
         except OSError as error:
             raise UsageError(f"{folder}: can't be the trace's folder ({error.strerror}); name another") from error
@@ -88,6 +90,12 @@ class Trace:
                 curves = self._curves.setdefault(group, {})
                 curves[name] = tuple(filter(math.isfinite, losses))
                 plot_losses(curves).save(self.folder / f"loss-{group}.png")
+
+    def layers(self, choice: LayerChoice) -> None:
+        """Keep how layers were chosen, as layers.json and as a picture."""
+        with self._writing():
+            write_text(self.folder / "layers.json", to_json(choice))
+            plot_choice(choice).save(self.folder / "layers.png")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -202,3 +210,76 @@ def _ticks(steps: int) -> list[int]:
     """1 and up to eight round numbers to `steps`."""
     unit = next(u * 10**e for e in range(12) for u in (1, 2, 5) if steps <= 8 * u * 10**e)
     return sorted({1, *range(unit, steps + 1, unit)})
+
+
+# --- Layers -------------------------------------------------------------------------------------
+
+_CELL, _MARGIN, _LINE = 46, 24, 22
+_LEFT = _MARGIN + 90
+_COLUMNS = (_LEFT, *range(_LEFT + 270, _LEFT + 670, 100))
+_FONT = ImageFont.load_default(14)
+_WORSE, _BETTER = (214, 39, 40), (44, 160, 44)
+
+
+def plot_choice(choice: LayerChoice) -> Image.Image:
+    """What each slot and each two add to the objective, and the sets that were tried.
+
+    Red is worse, green better. On the diagonal is a slot alone, above it what two add beyond their sum.
+    """
+    count = len(choice.slots)
+    table = _MARGIN + 2 * _LINE
+    heat = table + 5 * _LINE
+    tried = heat + _CELL * count + 2 * _LINE
+    width = max(_LEFT + _CELL * count, _COLUMNS[-1] + 100) + _MARGIN
+    page = Image.new("RGB", (width, tried + _LINE * (len(choice.tried) + 3)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    title = "What a slot of the driver's adds to D1 (person), to D2 (expression), to the objective; below: what two add"
+    draw.text((_MARGIN, _MARGIN), title, _INK, _FONT)
+    _draw_singles(draw, choice, table)
+    _draw_pairs(draw, choice, heat)
+    _draw_tried(draw, choice, tried)
+    return page
+
+
+def _draw_singles(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> None:
+    for n, name in enumerate(("person", "expression", "objective"), 1):
+        draw.text((_MARGIN, top + _LINE * n), name, _INK, _FONT)
+    for i, slot in enumerate(choice.slots):
+        x = _LEFT + _CELL * (i + 0.5)
+        draw.text((x, top), str(slot), _ink(slot in choice.chosen.slots), _FONT, "ma")
+        for n, value in enumerate((*choice.model.linear[:, i], choice.gains[i, i]), 1):
+            draw.text((x, top + _LINE * n), f"{value:+.2f}", _INK, _FONT, "ma")
+
+
+def _draw_pairs(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> None:
+    gains = choice.gains
+    most = max(float(np.abs(gains).max()), 1e-9)
+    for i, slot in enumerate(choice.slots):
+        y = top + _CELL * i
+        draw.text((_LEFT - 8, y + _CELL / 2), str(slot), _ink(slot in choice.chosen.slots), _FONT, "rm")
+        for j in range(i, len(choice.slots)):
+            x, value = _LEFT + _CELL * j, float(gains[i, j])
+            draw.rectangle([(x, y), (x + _CELL - 2, y + _CELL - 2)], _heat(value / most))
+            draw.text((x + _CELL / 2, y + _CELL / 2), f"{value:+.2f}", _INK, _FONT, "mm")
+
+
+def _draw_tried(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> None:
+    for x, head in zip(_COLUMNS, ("slots", "predicted", "as drawn", "person", "expression"), strict=True):
+        draw.text((x, top), head, _INK, _FONT)
+    for n, tried in enumerate((choice.fixed, *choice.tried), 1):
+        y, ink = top + _LINE * n, _ink(tried is choice.chosen)
+        draw.text((_MARGIN, y), "tried" if n > 1 else "the paper's", ink, _FONT)
+        numbers = (f"{v:.3f}" for v in (tried.predicted, tried.objective, tried.person, tried.expression))
+        for x, text in zip(_COLUMNS, (",".join(map(str, tried.slots)), *numbers), strict=True):
+            draw.text((x, y), text, ink, _FONT)
+
+
+def _ink(chosen: bool) -> tuple[int, int, int]:
+    return _BETTER if chosen else _INK
+
+
+def _heat(share: float) -> tuple[int, int, int]:
+    """White at 0, red at 1, green at -1."""
+    colour, amount = (_WORSE if share > 0 else _BETTER), min(abs(share), 1.0) * 0.8
+    red, green, blue = (round(255 + amount * (c - 255)) for c in colour)
+    return red, green, blue

@@ -168,6 +168,8 @@ BAD_VALUES = [
     ("--generator nvidia", "mobile"),
     ("--detector haar", "landmarker"),
     ("--fuse blend", "splice"),
+    ("--layers auto", "--fuse splice"),
+    ("--fuse solve --layers auto", "--fuse splice"),
     ("--motion fast", "relative"),
     ("--frames 3", "--frames"),
     ("-q -v", "not allowed with"),

@@ -104,7 +104,7 @@ def test_resolutions_and_numbers_that_are_not_there(text):
 
 @pytest.mark.parametrize("text", ["8x16", "8x", "p", "p0", "p-1", "4p"])
 def test_what_is_no_resolution_and_no_number(text):
-    with pytest.raises(UsageError, match="write 2,4,7-9 or 8x8,16x16 or p4,p5 or one of: paper, expression"):
+    with pytest.raises(UsageError, match="write 2,4,7-9 or 8x8,16x16 or p4,p5 or one of: paper, expression, auto"):
         parse_layers(text, generator("stylegan1"))
 
 
