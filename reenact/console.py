@@ -28,6 +28,7 @@ PLAIN_INTERVAL = 5.0
 _STAGES = {
     "track": ("following the driver", "frames"),
     "invert": ("finding the target", "steps"),
+    "tune": ("tuning the generator", "steps"),
     "solve": ("learning the expressions", "steps"),
     "frames": ("making frames", "frames"),
     "live": ("filming", "frames"),
