@@ -335,27 +335,28 @@ class Run:
 
     def _tuned(self) -> Weights:
         """The weights with which the generator draws the target, from the checkpoint where they were found before."""
-        with torch.inference_mode():
-            untuned = self.generator.synthesize(self.w[None], self.size)
-        self._show("reconstruction", 0, to_rgb(untuned)[0])
         if self.checkpoint and self.checkpoint.has("tuned"):
             with self.checkpoint.kept("tuned") as file:
                 own = {name: weight for name, weight in self.generator.weights().items() if name in file}
                 kept = {n: file.read(n, "f", tuple(w.shape), w.numel()) for n, w in own.items()}
             return {name: torch.from_numpy(array).to(self.device) for name, array in kept.items()}
+        weights = self._tune()
+        if self.checkpoint:
+            self.checkpoint.keep("tuned", {name: weight.cpu().numpy() for name, weight in weights.items()})
+        return weights
+
+    def _tune(self) -> Weights:
         options, size = self.options.tuning, self.size
         paper = self.options.target.distance == "conv"  # whose network may have no heads for another distance
         network = load_vgg(self.store, self.device, self._vgg_dtype()) if paper else self.vgg
+        picture = to_tensor(cut_out(self.target, self.crop, size).rgb, self.device)
         found = tune(
-            self.generator, network, to_tensor(cut_out(self.target, self.crop, size).rgb, self.device), self.w, size,
-            options, self._face_weight(size), lambda step, loss: self.hooks.progress("tune", step, options.steps),
-            self.whitening,
+            self.generator, network, picture, self.w, size, options, self._face_weight(size),
+            on_step=lambda step, loss: self.hooks.progress("tune", step, options.steps), whitening=self.whitening,
         )  # fmt: skip
         self.hooks.losses("tune", found.losses)
         if found.ran_away:
-            self.hooks.warn("--tune: ran away; the generator stays as it is")
-        if self.checkpoint:
-            self.checkpoint.keep("tuned", {name: weight.cpu().numpy() for name, weight in found.weights.items()})
+            self.hooks.warn("--tune: the search ran away; the generator stays as it is")
         return found.weights
 
     @torch.no_grad()
@@ -427,8 +428,11 @@ class Run:
         """The result from the frame `first` on."""
         with torch.inference_mode():
             probe = expression.Probe(self.nets, self._picture(self.w))
+            if self.hooks.picture:
+                self._show("reconstruction", 0, to_rgb(self.generator.synthesize(self.w[None], self.size))[0])
         base = self._drawn(self.w, probe)
-        self._show("tuned" if self.options.tune else "reconstruction", 0, _as_rgb(base.picture))
+        if self.options.tune:
+            self._show("tuned", 0, _as_rgb(base.picture))
         results = self._pasted if self.options.fuse.method == "splice" else self._composed
         # What is smoothed needs the frames before.
         before = [moment.index for moment in self._moments() if moment.index < first]
