@@ -219,6 +219,8 @@ def _add_look(group: _Group) -> None:
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
     steps = "steps at most to find TARGET in the generator (default: what suits --preset and --fuse)"
     _add(group, "--steps", "steps", "N", _whole(1), steps)
+    tuned = "tune the generator to TARGET first; goes with --fuse splice and --preset paper, which show its faces whole"
+    group.add_argument("--tune", dest=f"{_SETTING}tune", action="store_true", default=None, help=tuned)
     keys = "expressions of DRIVER that --fuse solve searches for at most; the others lie between"
     _add(group, "--keys", "solve.keys", "N", _whole(1), keys)
     folds = "how much of the shading of folds that the generator draws is laid on the photo; 0: none"
@@ -337,7 +339,7 @@ def _options(args: argparse.Namespace) -> Options:
     from .fuse import FUSIONS, MOTIONS, chooses_layers, parse_regions
     from .generators import check_name
     from .perceptual import check_features
-    from .pipeline import POSES, PRESETS
+    from .pipeline import POSES, PRESETS, check_tuning
 
     options = PRESETS[_one_of("--preset", args.preset, PRESETS)]
     for dest, value in vars(args).items():
@@ -355,6 +357,7 @@ def _options(args: argparse.Namespace) -> Options:
     parse_regions(options.fuse.regions)
     chooses_layers(options.fuse)
     check_features(options.perceptual, options.target.distance)
+    check_tuning(options)
     if options.end is not None and options.end <= (options.start or 0.0):
         raise UsageError(f"--end {options.end:g} s: must be later than --start, {options.start or 0.0:g} s")
     return options

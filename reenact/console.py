@@ -29,6 +29,7 @@ _STAGES = {
     "track": ("following the driver", "frames"),
     "invert": ("finding the target", "steps"),
     "layers": ("choosing layers", "sets"),
+    "tune": ("tuning the generator", "steps"),
     "solve": ("learning the expressions", "steps"),
     "frames": ("making frames", "frames"),
     "live": ("filming", "frames"),

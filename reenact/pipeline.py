@@ -32,14 +32,15 @@ from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read
 from .follow import Choice, parse_choice
 from .fuse import FuseOptions, chooses_layers, from_driver, parse_layers, splice
 from .geometry import apply, inverse, scale_of
-from .images import read_image, to_tensor
-from .invert import COLOURS, DRIVER, PAPER, TARGET, InvertOptions, Whitening, invert, nearest_size
+from .images import read_image, to_rgb, to_tensor
+from .invert import COLOURS, DRIVER, PAPER, PIVOT, TARGET, InvertOptions, Whitening, invert, nearest_size
 from .layers import COMPARED, DRAWN, LayerChoice, Slots, Swaps, choose_layers, shaping, telling, unlike
-from .perceptual import load_features
+from .perceptual import load_features, load_vgg
 from .resume import Checkpoint, job
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line
 from .solve import SolveOptions, Solver
 from .template import Motion
+from .tune import TuneOptions, Weights, tune, with_weights
 from .types import Affine, Floats, Frame, Inversion, Landmarks, Rgb
 from .weights import WeightStore, default_root
 
@@ -61,6 +62,8 @@ class Options:
     colours: InvertOptions = COLOURS  # how the target is found where expressions are mapped ...
     target: InvertOptions = TARGET  # ... and where not
     driver: InvertOptions = DRIVER
+    tune: bool = False  # tune the generator to the target, where its faces are shown whole; see `check_tuning`
+    tuning: TuneOptions = field(default_factory=TuneOptions)
     fuse: FuseOptions = field(default_factory=FuseOptions)
     solve: SolveOptions = field(default_factory=SolveOptions)
     blend: BlendOptions = field(default_factory=BlendOptions)
@@ -92,6 +95,7 @@ PRESETS: dict[str, Options] = {
         target=replace(TARGET, steps=60),
         solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
+        tuning=TuneOptions(steps=80),
     ),
     "balanced": Options(),
     "fast": Options(
@@ -99,13 +103,25 @@ PRESETS: dict[str, Options] = {
         target=replace(TARGET, steps=20),
         solve=SolveOptions(keys=6, sweeps=((14, 0.05, 128),)),
         driver=replace(DRIVER, steps=3),
+        tuning=TuneOptions(steps=24),
     ),
 }
 
 
+def check_tuning(options: Options) -> None:
+    """Refuse to tune a generator of whose faces hardly anything would be shown.
+
+    Raises:
+        UsageError: as it says.
+    """
+    if options.tune and options.fuse.method != "splice":
+        shown = f"--fuse {options.fuse.method} shows no more of a drawn face than the inside of its mouth"
+        raise UsageError(f"--tune: {shown}; add --fuse splice or --preset paper, or leave it out")
+
+
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may want to hear of. Stages: 'track', 'invert', 'layers', 'solve', 'frames'."""
+    """What a caller may want to hear of. Stages: 'track', 'invert', 'layers', 'tune', 'solve', 'frames'."""
 
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -178,7 +194,8 @@ class Run:
     ) -> None:
         """Do all that comes before the first frame."""
         torch.manual_seed(options.seed)
-        self.options, self.hooks, self.checkpoint = options, hooks, checkpoint
+        check_tuning(options)
+        self.options, self.store, self.hooks, self.checkpoint = options, store, hooks, checkpoint
         self._said: set[str] = set()
         self._check_splice()
         choosing = chooses_layers(options.fuse)
@@ -235,6 +252,8 @@ class Run:
         self.w = torch.from_numpy(self.latent).to(self.device)
         if choosing:
             self.layers = self._best_layers()
+        # What draws the frames. The driver is looked for in the generator as it was: it knows all faces.
+        self.artist = with_weights(self.generator, self._tuned()) if options.tune else self.generator
 
     # ---- before the frames
 
@@ -313,9 +332,12 @@ class Run:
         return size
 
     def _needed_size(self) -> int:
-        """The smallest picture that is not much coarser than the photo; the paper's recipe takes the whole."""
+        """The smallest picture that is not much coarser than the photo; the paper's recipe takes the whole.
+
+        Unless the generator is tuned: each step would draw it.
+        """
         sizes = self.generator.sizes
-        if self.options.fuse.method == "splice":
+        if self.options.fuse.method == "splice" and not self.options.tune:
             return sizes[-1]
         return next((size for size in sizes if size >= max(0.6 * scale_of(self.crop), SMALLEST)), sizes[-1])
 
@@ -338,9 +360,11 @@ class Run:
     def _invert_target(self) -> Inversion:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
         options, start, weight = self.options.target, None, None
+        if self.options.tune and options.distance != "conv":
+            options = replace(PIVOT, steps=options.steps)
         if self.mapper:
             options, start = self.options.colours, self._showing(self.generator.mean_latent, self.rest.expression)
-            weight = face_weight(self.face.points, self.crop, cut.rgb.shape[0]).to(self.device)
+            weight = self._face_weight(cut.rgb.shape[0])
         options = replace(options, steps=self.options.steps or options.steps)
         found = invert(
             self.generator, self.vgg, to_tensor(cut.rgb, self.device), options, start, weight,
@@ -350,6 +374,36 @@ class Run:
         self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
         return found
+
+    def _face_weight(self, size: int) -> Tensor:
+        """Where the target's crop counts [1,1,size,size]."""
+        return face_weight(self.face.points, self.crop, size).to(self.device)
+
+    def _tuned(self) -> Weights:
+        """The weights with which the generator draws the target, from the checkpoint where they were found before."""
+        if self.checkpoint and self.checkpoint.has("tuned"):
+            with self.checkpoint.kept("tuned") as file:
+                own = {name: weight for name, weight in self.generator.weights().items() if name in file}
+                kept = {n: file.read(n, "f", tuple(w.shape), w.numel()) for n, w in own.items()}
+            return {name: torch.from_numpy(array).to(self.device) for name, array in kept.items()}
+        weights = self._tune()
+        if self.checkpoint:
+            self.checkpoint.keep("tuned", {name: weight.cpu().numpy() for name, weight in weights.items()})
+        return weights
+
+    def _tune(self) -> Weights:
+        options, size = self.options.tuning, self.size
+        paper = self.options.target.distance == "conv"  # whose network may have no heads for another distance
+        network = load_vgg(self.store, self.device, self._vgg_dtype()) if paper else self.vgg
+        picture = to_tensor(cut_out(self.target, self.crop, size).rgb, self.device)
+        found = tune(
+            self.generator, network, picture, self.w, size, options, self._face_weight(size),
+            on_step=lambda step, loss: self.hooks.progress("tune", step, options.steps), whitening=self.whitening,
+        )  # fmt: skip
+        self.hooks.losses("tune", found.losses)
+        if found.ran_away:
+            self.hooks.warn("--tune: the search ran away; the generator stays as it is")
+        return found.weights
 
     @torch.no_grad()
     def _measured_target(self) -> _Rest:
@@ -383,7 +437,7 @@ class Run:
 
     @torch.inference_mode()
     def _picture(self, w: Tensor) -> Tensor:
-        return self.generator.synthesize(w[None], self.size)
+        return self.artist.synthesize(w[None], self.size)
 
     @torch.inference_mode()
     def _drawn(self, w: Tensor, probe: expression.Probe) -> Drawn:
@@ -410,9 +464,12 @@ class Run:
     def _made(self, first: int) -> Iterator[Frame]:
         """The result from the frame `first` on."""
         with torch.inference_mode():
-            probe = expression.Probe(self.nets, self.generator.synthesize(self.w[None], self.size))
+            probe = expression.Probe(self.nets, self._picture(self.w))
+            if self.hooks.picture:
+                self._show("reconstruction", 0, to_rgb(self.generator.synthesize(self.w[None], self.size))[0])
         base = self._drawn(self.w, probe)
-        self._show("reconstruction", 0, _as_rgb(base.picture))
+        if self.options.tune:
+            self._show("tuned", 0, _as_rgb(base.picture))
         results = self._dubbed if self.clip else self._composed
         if self.options.fuse.method == "splice":
             results = self._pasted

@@ -22,10 +22,12 @@ from .types import Rgb
 FRAMES = 8
 """How many frames are shown, evenly spaced."""
 
-_ONCE = ("target crop", "reconstruction")  # stages of the target, not of a frame
+_ONCE = ("target crop", "reconstruction", "tuned")  # stages of the target, not of a frame
 _OF_TARGET = ("warped", "mask", "composite")  # as large as the target; the sheets show what is round the face
 _LAST = "composite"  # the stage that ends a frame
-_SHEET = ("target crop", "reconstruction", "driver", "driver crop", "fused", "warped", "mask", "composite")
+_SHEET = (
+    "target crop", "reconstruction", "tuned", "driver", "driver crop", "fused", "warped", "mask", "composite",
+)  # fmt: skip
 _SHEET_HEIGHT = 256
 _INK, _PALE, _PAPER = (30, 30, 30), (225, 225, 225), (255, 255, 255)
 _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")

@@ -11,7 +11,7 @@ have build(checkpoint: Checkpoint, device, dtype) -> Generator too, and are call
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from torch import Tensor
 from .. import checkpoints, formats, plugins
 from ..errors import UsageError
 from ..weights import WeightStore
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Generator(Protocol):
@@ -46,6 +49,14 @@ class Generator(Protocol):
 
     def layers_at(self, resolution: int) -> tuple[int, ...]:
         """The slots whose convolutions work at `resolution`."""
+        ...
+
+    def copied(self) -> Self:
+        """The same, with weights of its own."""
+        ...
+
+    def weights(self) -> dict[str, Tensor]:
+        """What its pictures are drawn with, by name; leaves that a gradient may be asked for, frozen until then."""
         ...
 
 

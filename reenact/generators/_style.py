@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints import Checkpoint, W
+
+if TYPE_CHECKING:
+    from typing import Self
 
 LEAK = 0.2
 NOISES = ("const", "none", "random")
@@ -127,6 +132,16 @@ class StyleGenerator:
     def map(self, z: Tensor) -> Tensor:
         """[N,512] normal noise -> [N,512] W."""
         return self.mapping(z)  # type: ignore[no-any-return]  # a module's call is untyped
+
+    def copied(self) -> Self:
+        """The same, with weights of its own."""
+        twin = copy.copy(self)
+        twin.synthesis = copy.deepcopy(self.synthesis)
+        return twin
+
+    def weights(self) -> dict[str, Tensor]:
+        """What its pictures are drawn with, by name."""
+        return dict(self.synthesis.named_parameters())
 
     def synthesize(self, w: Tensor, size: int) -> Tensor:
         """[N,L,512] -> [N,3,size,size], RGB, about [-1,1].

@@ -342,6 +342,17 @@ class MobileGenerator:
         """[N,512] normal noise -> [N,512] W."""
         return self.mapping(z)  # type: ignore[no-any-return]  # the same
 
+    def copied(self) -> MobileGenerator:
+        """The same, with weights of its own."""
+        twin = copy.copy(self)
+        twin.synthesis, twin.heads = copy.deepcopy(self.synthesis), copy.deepcopy(self.heads)
+        return twin
+
+    def weights(self) -> dict[str, Tensor]:
+        """What its pictures are drawn with, by name."""
+        parts = nn.ModuleDict({"synthesis": self.synthesis, "heads": self.heads})
+        return dict(parts.named_parameters())
+
     def layers_at(self, resolution: int) -> tuple[int, ...]:
         """The live slots whose convolutions work at `resolution` (4, 8, ..., 512)."""
         if resolution == 4:

@@ -47,7 +47,8 @@ class StyledConv(nn.Module):
         if self.scaled:  # demodulation makes up for any scale; a large one would leave fp16's range
             weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
         self.up, self.dtype, self.clamp = up, dtype, checkpoint.clamp or math.inf
-        self.energy = nn.Parameter(weight.square().sum((2, 3)))  # [O,I]
+        self.energy: Tensor  # [O,I]; follows from the weight
+        self.register_buffer("energy", weight.square().sum((2, 3)))
         self.weight = nn.Parameter((weight.transpose(0, 1) if up else weight).to(dtype))  # [I,O,3,3] or [O,I,3,3]
         self.bias = nn.Parameter(tensors[f"{name}.bias"].to(dtype).reshape(-1, 1, 1))
         self.affine = Dense(tensors, f"{name}.affine", 1.0, 1.0)

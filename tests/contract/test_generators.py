@@ -14,6 +14,8 @@ import torch.nn.functional as F
 
 from reenact import generators, plugins
 from reenact.errors import UsageError
+from reenact.perceptual import load_vgg
+from reenact.tune import TuneOptions, tune, with_weights
 from reenact.weights import WeightStore
 
 pytestmark = pytest.mark.pretrained
@@ -242,3 +244,19 @@ def test_another_noise_is_refused(name, store, monkeypatch, generator):
     monkeypatch.setattr(plugins.module("generators", name), "create", lambda *_: generator)
     with pytest.raises(UsageError, match=f"--noise loud: {name} has no such; choose from const"):
         generators.load(name, store, CPU, noise="loud")
+
+
+# --- Tuning -------------------------------------------------------------------------------------
+
+
+def test_it_is_tuned_to_a_picture_and_stays_as_it_was(generator, store):
+    w, other = samples(generator, 2)
+    size = generator.sizes[0]
+    before, picture = draw(generator, w[None]), torch.lerp(*draw(generator, torch.stack([w, other])), 0.3)[None]
+    options = TuneOptions(steps=5, edits=1, seen=64, hold_seen=64, rate=0.0004, warm_up=0, pixels=50)
+    found = tune(generator, load_vgg(store, CPU), picture, w, size, options)
+    tuned = with_weights(generator, found.weights)
+    assert (draw(tuned, w[None]) - picture).square().mean() < 0.95 * (before - picture).square().mean()
+    assert torch.equal(draw(generator, w[None]), before)
+    assert found.weights.keys() <= generator.weights().keys()
+    assert not draw(tuned, w[None]).requires_grad

@@ -1,14 +1,17 @@
 """The command with generators of one's own: files in, frames out, whatever size they draw in."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import stylegans
 
-from reenact import formats
+from reenact import formats, pipeline
 from reenact.cli import main
 from reenact.images import read_image
+from reenact.pipeline import PRESETS
+from reenact.tune import TuneOptions
 from reenact.video import probe, read_frames
 
 SAMPLES = Path(__file__).parents[2] / "samples"
@@ -50,6 +53,29 @@ def test_a_file_with_a_generator(files, tmp_path, capsys, file, said, fuse):
     target = read_image(SAMPLES / "target.jpg")
     assert (probe(out).height, probe(out).width) == target.shape[:2]
     assert len(list(read_frames(out))) == 2
+
+
+@pytest.mark.pretrained
+def test_a_tuned_generator_is_shown_and_gone_on_with(files, tmp_path, monkeypatch):
+    """The second run, after the first was stopped when it was tuned, tunes no more and gives the same frames."""
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], tuning=TuneOptions(steps=2, edits=1, seen=64)))
+    words = [SAMPLES / "target.jpg", SAMPLES / "driver.mp4", *QUICK, "--generator", files / "one.pkl"]
+    words += ["--fuse", "splice", "--layers", "8x8,p5", "--tune"]
+    assert run(*words, "-o", tmp_path / "whole.mp4", "--trace", tmp_path / "trace") == 0
+    assert "tune,2," in (tmp_path / "trace" / "losses.csv").read_text()
+    shown = [read_image(tmp_path / "trace" / f"{stage}.png").astype(int) for stage in ("reconstruction", "tuned")]
+    assert np.abs(shown[0] - shown[1]).max() > 0
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline.Run, "_made", stopped)
+        assert run(*words, "-o", tmp_path / "out.mp4") == 130
+    monkeypatch.setattr(pipeline, "tune", stopped)
+    assert run(*words, "-o", tmp_path / "out.mp4", "--resume") == 0
+    for one, other in zip(*(read_frames(tmp_path / f"{name}.mp4") for name in ("out", "whole")), strict=True):
+        assert np.array_equal(one.rgb, other.rgb)
 
 
 @pytest.mark.pretrained

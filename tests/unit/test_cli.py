@@ -170,6 +170,8 @@ BAD_VALUES = [
     ("--fuse blend", "splice"),
     ("--layers auto", "--fuse splice"),
     ("--fuse solve --layers auto", "--fuse splice"),
+    ("--tune", "--fuse splice or --preset paper"),
+    ("--fuse solve --tune", "--fuse splice or --preset paper"),
     ("--motion fast", "relative"),
     ("--frames 3", "--frames"),
     ("-q -v", "not allowed with"),
@@ -360,6 +362,12 @@ GIVEN = {
     "--driver-steps 2": ("driver.steps", 2),
     "--smooth 0": ("smooth", 0.0),
 }
+
+
+def test_tuning_goes_with_what_shows_the_drawn_face(target, driver, tmp_path, fake):
+    for words in ("--fuse splice", "--preset paper"):
+        assert run(target, driver, "-o", tmp_path / "out.mp4", "-y", "--tune", *words.split()) == 0
+        assert fake.options.tune
 
 
 @pytest.mark.parametrize("words", GIVEN)
