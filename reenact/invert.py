@@ -1,7 +1,7 @@
 """Inversion: the W+ that makes a generator draw a given face, by gradient descent.
 
-The paper (Yang & Lim, section 3.2) descends from zero through the 9th convolution of VGG-16 with plain
-gradient steps: `PAPER`. The default recipe starts from the mean of W, uses Adam, a perceptual distance
+The paper (Yang & Lim, section 3.2) descends from zero (here from `Generator.origin`) through the 9th convolution of
+VGG-16 with plain gradient steps: `PAPER`. The default recipe starts from the mean of W, uses Adam, a perceptual distance
 over four layers and pixels, small pictures first, and stops when it no longer improves.
 """
 
@@ -30,7 +30,7 @@ class InvertOptions:
     steps: int = 30  # at most
     rate: float = 0.12
     optimiser: str = "adam"  # or "sgd"
-    start: str = "mean"  # or "zero"; a warm start overrides it
+    start: str = "mean"  # or "origin", the paper's zero as far as the generator has one; a warm start overrides it
     whitened: bool = True  # step in units of W's own spread along its own axes: keeps w where faces can be moved
     sizes: tuple[tuple[int, float], ...] = ((128, 1.0),)  # picture size, share of the steps
     distance: str = "lpips"  # or "conv": squared Euclidean on the features as they are, the paper's
@@ -58,7 +58,7 @@ DRIVER = InvertOptions(
 )
 """For the frames after a clip's first: few steps from the last frame's answer, held to W."""
 PAPER = InvertOptions(
-    steps=1000, rate=1.0, optimiser="sgd", start="zero", whitened=False, sizes=((1024, 1.0),),
+    steps=1000, rate=1.0, optimiser="sgd", start="origin", whitened=False, sizes=((1024, 1.0),),
     distance="conv", convs=(9,), scale=1e-5, pixel_weight=0.0, shape=0.0, prior=0.0, near=0.0,
     patience=1000, tolerance=0.0, warm_up=0, decay=0.0,
 )  # fmt: skip
@@ -195,8 +195,7 @@ def _conv_distance(network: Vgg16, picture: Tensor, convs: tuple[int, ...], scal
 
 
 def _start(generator: Generator, options: InvertOptions) -> Tensor:
-    mean = generator.mean_latent
-    return torch.zeros_like(mean) if options.start == "zero" else mean.clone()
+    return (generator.origin if options.start == "origin" else generator.mean_latent).clone()
 
 
 def _stages(generator: Generator, options: InvertOptions) -> Iterator[tuple[int, int]]:

@@ -3,7 +3,7 @@
     python tools/sweep_paper_scale.py samples/target.jpg --steps 1000 --scales 1e-5
 
 The paper descends with plain gradient steps at rate 1 on a distance between features of VGG-16; how long such a step
-is depends on the features' scale, which it does not give. This runs the `paper` recipe from zero at several scales of
+is depends on the features' scale, which it does not give. This runs the `paper` recipe at several scales of
 the squared distance, through the 256-pixel exit (the size at which the recipe compares: the distance is a sum over
 places, so that the scale holds for one size), and prints where the loss stands on the way, as a share of its start. The
 best scale is the largest that still falls steadily over all 1,000 steps: some run away only after a hundred.

@@ -35,6 +35,7 @@ class Generator(Protocol):
     noises: tuple[str, ...]  # what `noise` may be
     noise: str  # "const": the same each time; "none"; "random"
     mean_latent: Tensor  # float32 [L,512]: mean of W in every slot
+    origin: Tensor  # float32 [L,512]: where the paper's search begins: zero, or the mean where zero draws no face
     covariance: Tensor  # float32 [512,512]: covariance of W
     expression_layers: tuple[int, ...]  # what a fusion of expressions may move
     paper_layers: tuple[int, ...]  # the slots that stand for the paper's layers 4 and 5

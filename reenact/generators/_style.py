@@ -121,6 +121,7 @@ class StyleGenerator:
         self.expression_layers = tuple(s for r in EXPRESSION for s in self.layers_at(r))
         mean, covariance = (t.to(device) for t in self._statistics())
         self.mean_latent = mean.repeat(self.num_layers, 1)  # [L,512]
+        self.origin = torch.zeros_like(self.mean_latent)
         self.covariance = covariance
         self._readouts = {size: readout.to(device) for size, readout in self._fitted_exits().items()}  # [C+1,3] each
         self.exits = tuple(self._readouts)

@@ -322,6 +322,8 @@ class MobileGenerator:
         self.heads = channels_last(heads.requires_grad_(False).eval(), device).to(dtype)
         self._dtype = dtype
         self.mean_latent = trained["mean"].to(device).repeat(SLOTS, 1)  # [L,512]
+        # Zero, which no mapping ever gave it, draws a brown plane; from there 1,000 of the paper's steps lead to bark.
+        self.origin = self.mean_latent
         self.covariance = trained["covariance"].to(device)
 
     def synthesize(self, w: Tensor, size: int) -> Tensor:

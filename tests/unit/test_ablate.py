@@ -166,7 +166,7 @@ def test_defaults_are_the_papers(target, asked, tmp_path):
     run("loss", target, target, "--out", tmp_path / "out", "-y")
     (_, (pictures, _, iterations), steps), (_, (both, _, count), _) = asked
     assert iterations == (0, 10, 50, 100, 1000)
-    assert steps["settings"].options.target.start == "zero"
+    assert steps["settings"].options.target.start == "origin"
     assert list(pictures) == ["target"]
     assert list(both) == ["target", "driver"]
     assert count == ablate.SINGLE_CONV.steps
