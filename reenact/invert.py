@@ -1,8 +1,8 @@
 """Inversion: the W+ that makes a generator draw a given face, by gradient descent.
 
 The paper (Yang & Lim, section 3.2) descends from zero (here from `Generator.origin`) through the 9th convolution of
-VGG-16 with plain gradient steps: `PAPER`. The default recipe starts from the mean of W, uses Adam, a perceptual distance
-over four layers and pixels, small pictures first, and stops when it no longer improves.
+VGG-16 with plain gradient steps: `PAPER`. The default recipe starts from the mean of W, uses Adam, a perceptual
+distance over four layers and pixels, small pictures first, and stops when it no longer improves.
 """
 
 from __future__ import annotations
