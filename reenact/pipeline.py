@@ -103,7 +103,6 @@ PRESETS: dict[str, Options] = {
         target=replace(TARGET, steps=20),
         solve=SolveOptions(keys=6, sweeps=((14, 0.05, 128),)),
         driver=replace(DRIVER, steps=3),
-        tuning=TuneOptions(steps=24),
     ),
 }
 
