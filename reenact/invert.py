@@ -30,7 +30,7 @@ class InvertOptions:
     steps: int = 30  # at most
     rate: float = 0.12
     optimiser: str = "adam"  # or "sgd"
-    start: str = "mean"  # or "zero"; a warm start overrides it
+    start: str = "mean"  # or "zero", or "encoder": what one tells of the picture, where the caller has one, else "mean"
     whitened: bool = True  # step in units of W's own spread along its own axes: keeps w where faces can be moved
     sizes: tuple[tuple[int, float], ...] = ((128, 1.0),)  # picture size, share of the steps
     distance: str = "lpips"  # or "conv": squared Euclidean on the features as they are, the paper's
@@ -101,7 +101,7 @@ def invert(
         network: the features that compare.
         picture: [1,3,S,S] RGB in [-1,1], S at least the largest size used.
         options: the recipe.
-        start: W+ [L,512] to begin from (the frame before), or None for `options.start`.
+        start: W+ [L,512] to begin from (the frame before, or an encoder's), or None for `options.start`.
         weight: [1,1,S,S], where the picture counts (the face), or None for everywhere.
         on_step: told of each step's loss.
         shape: another distance, of generated pictures [1,3,S,S] of any size; how far its face's points are off.
