@@ -1,28 +1,26 @@
-"""Learn which latent draws a given face: reenact/encoder.py.
+"""Fit what tells a face's latent by its colours: reenact/encoder.py.
 
-    python tools/train_encoder.py --samples encoder --pool 14000 --minutes 30 --out weights/mobile_encoder.safetensors
+    python tools/train_encoder.py --samples encoder --pool 5600 --out weights/mobile_encoder.safetensors
 
-First the generator draws its own people, once, into the folder --samples: of one style, of two crossed, with the mean
-face's expressions (what the target's light and colours are found on), and pushed off W as inversions are. Then the
-encoder learns their latents from pictures that are made worse at every step, as photos are. Both parts go on where
-an earlier run stopped. Nobody's photo is used.
+First the generator draws its own people, once, into the folder --samples, going on where an earlier run stopped: of one
+style, of two crossed, with the mean face's expressions (what the target's light and colours are found on), and pushed
+off W as inversions are. Then a linear readout is fitted to them by ridge regression, their pictures made worse as
+photos are. Nobody's photo is used but to measure the result on: --photos.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import importlib
-import json
-import math
-import time
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from torch import Tensor
@@ -30,15 +28,15 @@ from torch import Tensor
 from reenact import landmarks, mapper
 from reenact.align import cut_out, ffhq_crop
 from reenact.devices import quick_dtype
-from reenact.encoder import Encoder
+from reenact.encoder import GRID, Encoder
 from reenact.expression import NAMES, Probe
 from reenact.face_landmarker import FaceLandmarkerNets
 from reenact.generators import Generator, mobile
 from reenact.images import read_image, to_tensor
-from reenact.invert import TARGET, Whitening
+from reenact.invert import Whitening
 from reenact.metrics import View
 from reenact.metrics.identity import DlibIdentity
-from reenact.perceptual import Vgg16, load_vgg, lpips_distance, lpips_features
+from reenact.perceptual import load_vgg, lpips_distance, lpips_features
 from reenact.types import Floats, Landmarks, Rgb
 from reenact.weights import WeightStore, default_root
 
@@ -78,9 +76,12 @@ class Samples:
 
 def _array(path: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """An array in a file, made where it is missing."""
-    if path.exists():
-        return np.lib.format.open_memmap(path, "r+")
-    return np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if not path.exists():
+        return np.lib.format.open_memmap(path, "w+", dtype, shape)
+    array = np.lib.format.open_memmap(path, "r+")
+    if array.shape != shape:
+        sys.exit(f"{path}: holds {len(array)} samples; give --pool {len(array)}, or another folder")
+    return array
 
 
 class Styles:
@@ -127,20 +128,14 @@ class Styles:
 # ---- Pictures as photos have them ----------------------------------------------------------------------------------
 
 
-def lit(picture: Rgb, random: np.random.Generator) -> Rgb:
-    """Another lamp, another camera: gamma and gains of the channels. The latent has to follow these."""
-    light = (picture / np.float32(255)) ** np.float32(np.exp(random.normal(0, 0.15)))
-    gains = np.exp(random.normal(0, 0.1) + random.normal(0, 0.06, 3)).astype(np.float32)
-    return np.asarray(np.clip(light * gains * 255 + 0.5, 0, 255), np.uint8)
-
-
 def worsened(picture: Rgb, random: np.random.Generator) -> Rgb:
-    """Cut out askew, a thing before it, blurred, grained, compressed: what the latent must not follow."""
+    """Cut out askew, in another light, a thing before it, blurred, grained, compressed."""
     size = picture.shape[0]
     turn = cv2.getRotationMatrix2D(((size - 1) / 2,) * 2, random.normal(0, 2.5), np.exp(random.normal(0, 0.03)))
     turn[:, 2] += random.normal(0, 0.015 * size, 2)
     picture = cv2.warpAffine(picture, turn, (size, size), borderMode=cv2.BORDER_REFLECT_101)
-    light = picture.astype(np.float32)
+    light = 255 * (picture / np.float32(255)) ** np.float32(np.exp(random.normal(0, 0.08)))
+    light *= np.exp(random.normal(0, 0.04, 3)).astype(np.float32)
     if random.random() < 0.25:
         light = _covered(light, random)
     if random.random() < 0.5:
@@ -169,83 +164,31 @@ def tensors(pictures: Sequence[Rgb]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-# ---- Training ------------------------------------------------------------------------------------------------------
+# ---- The fit -------------------------------------------------------------------------------------------------------
 
 
-class Trainer:
-    """Least squares on latents, then descent on pictures: how far those drawn are from those shown."""
+def fit(encoder: Encoder, samples: Samples, ridge: float) -> None:
+    """The best linear readout of the colours of what is not held out: `ridge` as a share of their variance."""
+    random = np.random.default_rng(0)
+    worse = [worsened(picture, random) for picture in samples.pictures[HELD : samples.done]]
+    colours = torch.cat([F.adaptive_avg_pool2d(tensors(worse[i : i + 100]), GRID) for i in range(0, len(worse), 100)])
+    encoder.centre.copy_(colours.flatten(1).mean(0))
+    encoder.spread.copy_(colours.flatten(1).std(0))
+    seen = torch.cat([encoder.seen(colours), torch.ones(len(colours), 1)], 1)
+    known = torch.from_numpy(samples.latents[HELD : samples.done].astype(np.float32)).flatten(1)
+    gram = seen.T @ seen + ridge * len(seen) * torch.eye(seen.shape[1])
+    answer = torch.linalg.solve(gram, seen.T @ known)  # [3*GRID*GRID+1,S*512]
+    encoder.readout.weight.copy_(answer[:-1].T)
+    encoder.readout.bias.copy_(answer[-1])
 
-    def __init__(self, generator: Generator, network: Vgg16, samples: Samples) -> None:
-        self.generator, self.network, self.samples = generator, network, samples
-        self.whitening = Whitening(generator)
-        self.styles = Styles(generator, self.whitening)
-        self.expression = [generator.live_layers.index(slot) for slot in generator.expression_layers]
-        self.mean = self.whitening.white(generator.mean_latent[list(generator.live_layers)])
-        self.face = torch.from_numpy(
-            cv2.GaussianBlur(
-                cv2.ellipse(np.zeros((SEEN, SEEN), np.float32), (64, 70), (34, 46), 0, 0, 360, 1.0, -1), (0, 0), 4
-            )
-        )[None, None]  # where a target counts once its expression is drawn
 
-    def shown(self, index: int, random: np.random.Generator) -> tuple[Rgb, Rgb]:
-        """A sample in some light, as a photo shows it and as it is."""
-        picture = lit(self.samples.pictures[index], random)
-        return worsened(picture, random), picture
-
-    def fit(self, encoder: Encoder, ridge: float) -> None:
-        """The best linear readout of the coarse grid."""
-        pictures = self.samples.pictures[HELD : self.samples.done]
-        random = np.random.default_rng(0)
-        with torch.no_grad():
-            # In the light of the sample itself, whose latent is known.
-            worse = [tensors([worsened(p, random) for p in some]) for some in np.array_split(pictures, 50)]
-            colours = torch.cat([encoder.colours(some) for some in worse])
-            encoder.centre.copy_(colours.mean(0))
-            encoder.spread.copy_(colours.std(0))
-            seen = torch.cat([encoder.seen(some)[0] for some in worse])
-            seen = torch.cat([seen, torch.ones(len(seen), 1)], 1)
-            known = torch.from_numpy(self.samples.latents[HELD : self.samples.done].astype(np.float32)).flatten(1)
-            gram = seen.T @ seen + ridge * len(seen) * torch.eye(seen.shape[1])
-            answer = torch.linalg.solve(gram, seen.T @ known)  # [192+1,S*512]
-            encoder.last.weight.zero_()
-            encoder.last.weight[:, : len(answer) - 1] = answer[:-1].T
-            encoder.last.bias.copy_(answer[-1])
-
-    def loss(self, latents: Tensor, pictures: Tensor) -> Tensor:
-        """How far drawn pictures are from those wanted, as `invert` sees it, one a sample.
-
-        Of every second sample the whole picture; of the others the face, with an expression of the mean face's in the
-        expression slots, where the target's light and colours are looked for.
-        """
-        white = latents.clone()
-        for i in range(1, len(white), 2):
-            white[i, self.expression] = self.styles.expression(torch.default_generator)
-        slots = torch.tensor(self.generator.live_layers)
-        w = self.generator.mean_latent.repeat(len(white), 1, 1).index_copy(1, slots, self.whitening.colour(white))
-        drawn = self.generator.synthesize(w, SEEN)
-        weight = torch.ones(len(white), 1, SEEN, SEEN)
-        weight[1::2] = self.face
-        with torch.no_grad():
-            wanted = lpips_features(self.network, pictures, TARGET.convs)
-        far = lpips_distance(lpips_features(self.network, drawn, TARGET.convs), wanted, weight)
-        error = (drawn - pictures).square().mean(1, keepdim=True)
-        pixels = (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
-        return far + TARGET.pixel_weight * pixels + TARGET.prior * latents.square().mean((1, 2))
-
-    @torch.no_grad()
-    def held_out(self, encoder: Encoder, count: int = 40) -> tuple[float, float]:
-        """The loss on people who were not seen: of whole pictures, of faces."""
-        state = torch.get_rng_state()
-        torch.manual_seed(1)
-        random = np.random.default_rng(1)
-        losses = []
-        for first in range(0, count, 10):
-            shown = [self.shown(i, random) for i in range(first, first + 10)]
-            worse, clean = (tensors(each) for each in zip(*shown, strict=True))
-            losses.append(self.loss(encoder(worse), clean))
-        torch.set_rng_state(state)
-        found = torch.cat(losses)
-        return found[::2].mean().item(), found[1::2].mean().item()
+def explained(encoder: Encoder, samples: Samples, whitening: Whitening) -> float:
+    """The share of the held-out latents' variance in W that the encoder tells."""
+    random = np.random.default_rng(1)
+    told = encoder(tensors([worsened(picture, random) for picture in samples.pictures[:HELD]]))
+    known = torch.from_numpy(samples.latents[:HELD].astype(np.float32))
+    left, all_of_it = ((each * whitening.spread).square().sum() for each in (told - known, known))
+    return 1 - (left / all_of_it).item()
 
 
 class Likeness:
@@ -253,8 +196,8 @@ class Likeness:
 
     NAMES = ("ST-LPIPS (VGG, 256)", "L2", "identity (dlib)", "blendshapes, mean |Δ|")
 
-    def __init__(self, trainer: Trainer, store: WeightStore) -> None:
-        self._generator = trainer.generator
+    def __init__(self, generator: Generator, store: WeightStore) -> None:
+        self._generator = generator
         self._judge = load_vgg(store, torch.device("cpu"))
         self._nets = FaceLandmarkerNets.load(store.path("face_landmarker.task"))
         self._embed = DlibIdentity(importlib.import_module("dlib"), store)
@@ -281,108 +224,66 @@ class Likeness:
         return identity, blendshapes[0]
 
 
-def print_card(trainer: Trainer, encoder: Encoder, store: WeightStore, photos: Sequence[Path], count: int) -> None:
-    """Means over held-out samples, and over photos: of the mean face, and of what the encoder tells."""
-    like, generator, samples = Likeness(trainer, store), trainer.generator, trainer.samples
+def drawn_samples(generator: Generator, whitening: Whitening, samples: Samples, count: int) -> list[Tensor]:
+    """The first of them, held out, once more at 256 pixels: [1,3,256,256] each."""
+    live = torch.tensor(generator.live_layers)
+    white = torch.from_numpy(samples.latents[:count].astype(np.float32))
+    latents = (generator.mean_latent.index_copy(0, live, whitening.colour(each)) for each in white)
+    return [generator.synthesize(w[None], 256).clamp(-1, 1) for w in latents]
+
+
+def cut_photos(paths: Sequence[Path], store: WeightStore) -> list[Tensor]:
+    """The faces of photos: [1,3,256,256] each."""
     _, detector = landmarks.choose_detector("landmarker", store, torch.device("cpu"))
-    own, others = [], []
-    with torch.inference_mode():
-        live = torch.tensor(generator.live_layers)
-        for i in range(count):
-            white = torch.from_numpy(samples.latents[i].astype(np.float32))
-            w = generator.mean_latent.index_copy(0, live, trainer.whitening.colour(white))
-            own.append(generator.synthesize(w[None], 256).clamp(-1, 1))
-        for path in photos:
-            rgb = read_image(path)
-            crop = ffhq_crop(landmarks.find_face(rgb, detector, str(path)).points)
-            others.append(to_tensor(cut_out(rgb, crop, 256).rgb))
-    for whose, pictures in (("samples", own), ("photos", others)):
-        for name in ("the mean face", "the encoder") if pictures else ():
-            mean = name == "the mean face"
-            found = [
-                like(generator.mean_latent if mean else encoder.latent(generator, trainer.whitening, p), p)
-                for p in pictures
-            ]
-            means = ", ".join(f"{n} {v:.3f}" for n, v in zip(like.NAMES, np.mean(found, 0), strict=True))
-            print(f"{len(pictures)} {whose}, {name}: {means}", flush=True)
+    found = []
+    for path in paths:
+        rgb = read_image(path)
+        crop = ffhq_crop(landmarks.find_face(rgb, detector, str(path)).points)
+        found.append(to_tensor(cut_out(rgb, crop, 256).rgb))
+    return found
 
 
-def save(encoder: Encoder, path: Path, steps: int) -> None:
-    """Write the encoder in half precision."""
-    stored = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
-    save_file(stored, path, {"steps": str(steps)})
+def print_likeness(
+    whose: str, pictures: Sequence[Tensor], latent_of: Callable[[Tensor], Tensor], like: Likeness
+) -> None:
+    """Means over pictures."""
+    means = np.mean([like(latent_of(picture), picture) for picture in pictures], 0)
+    numbers = ", ".join(f"{name} {value:.3f}" for name, value in zip(like.NAMES, means, strict=True))
+    print(f"{whose}, {len(pictures)}: {numbers}", flush=True)
 
 
-def train(trainer: Trainer, encoder: Encoder, args: argparse.Namespace) -> None:
-    """Descend for so many minutes, from a checkpoint where there is one; write a mean of the last steps."""
-    checkpoint = args.out.with_suffix(".checkpoint.pt")
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=args.rate, betas=(0.9, 0.98))
-    average, step, spent = copy.deepcopy(encoder), 0, 0.0
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
-        encoder.load_state_dict(saved["encoder"])
-        average.load_state_dict(saved["average"])
-        optimiser.load_state_dict(saved["optimiser"])
-        step, spent = saved["step"], saved["spent"]
-    random, lately = np.random.default_rng([args.seed, step]), list[float]()
-    torch.manual_seed(args.seed + step)
-    while spent < args.minutes * 60:
-        began = time.monotonic()
-        for group in optimiser.param_groups:
-            left = 0.5 + 0.5 * math.cos(math.pi * spent / args.minutes / 60)
-            group["lr"] = args.rate * min(1, (step + 1) / 20) * max(left, 0.02)
-        chosen = random.integers(HELD, trainer.samples.done, args.batch)
-        worse, clean = (tensors(each) for each in zip(*(trainer.shown(i, random) for i in chosen), strict=True))
-        loss = trainer.loss(encoder(worse), clean).mean()
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimiser.step()
-        step += 1
-        with torch.no_grad():
-            for mean, now in zip(average.parameters(), encoder.parameters(), strict=True):
-                mean.lerp_(now, max(0.02, 1 / step))
-        lately.append(loss.item())
-        spent += time.monotonic() - began
-        if step % 50 == 0 or spent >= args.minutes * 60:
-            whole, face = trainer.held_out(average)
-            report = {"loss": sum(lately) / len(lately), "held out, whole": whole, "held out, faces": face}
-            report = {"step": step, "minutes": round(spent / 60, 1), **{k: round(v, 4) for k, v in report.items()}}
-            print(json.dumps(report), flush=True)
-            lately.clear()
-            states = {"encoder": encoder, "average": average, "optimiser": optimiser}
-            torch.save({**{k: v.state_dict() for k, v in states.items()}, "step": step, "spent": spent}, checkpoint)
-            save(average, args.out, step)
-
-
+@torch.no_grad()
 def main() -> None:
-    """Draw what is missing of the samples, then train."""
+    """Draw what is missing of the samples, fit, write, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("weights/mobile_encoder.safetensors"))
     parser.add_argument("--samples", type=Path, default=Path("encoder"))
-    parser.add_argument("--pool", type=int, default=6_000)
-    parser.add_argument("--minutes", type=float, default=40)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--ridge", type=float, default=0.03, help="of the first fit")
-    parser.add_argument("--photos", type=Path, nargs="*", default=[], help="to measure the encoder on too, at the end")
+    parser.add_argument("--pool", type=int, default=5_600)
+    parser.add_argument("--ridge", type=float, default=0.03)
+    parser.add_argument("--photos", type=Path, nargs="*", default=[], help="to measure it on too")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     store, cpu = WeightStore(default_root()), torch.device("cpu")
     generator = mobile.create(store, cpu, quick_dtype(cpu))
+    whitening = Whitening(generator)
     samples = Samples(args.samples, args.pool, len(generator.live_layers))
-    with torch.inference_mode():
-        samples.draw(generator, Whitening(generator), args.seed)
-    trainer = Trainer(generator, load_vgg(store, cpu, quick_dtype(cpu)), samples)
-    torch.manual_seed(args.seed)
+    samples.draw(generator, whitening, args.seed)
     encoder = Encoder(len(generator.live_layers))
-    with torch.no_grad():
-        torch.nn.init.zeros_(encoder.last.weight)
-        torch.nn.init.zeros_(encoder.last.bias)
-    print("held out, the mean face: whole {:.4f}, faces {:.4f}".format(*trainer.held_out(encoder)), flush=True)
-    trainer.fit(encoder, args.ridge)
-    print("held out, least squares: whole {:.4f}, faces {:.4f}".format(*trainer.held_out(encoder)), flush=True)
-    train(trainer, encoder, args)
-    print_card(trainer, Encoder.load(args.out), store, args.photos, CARD)
+    fit(encoder, samples, args.ridge)
+    stored = {name: value.half().contiguous() for name, value in encoder.state_dict().items()}
+    save_file(stored, args.out, {"samples": str(samples.done - HELD), "seed": str(args.seed)})
+    encoder, like = Encoder.load(args.out), Likeness(generator, store)
+    print(f"{explained(encoder, samples, whitening):.3f} of the held-out latents' variance in W")
+    pictures = {
+        "samples": drawn_samples(generator, whitening, samples, CARD),
+        "photos": cut_photos(args.photos, store),
+    }
+    for whose, some in pictures.items():
+        if some:
+            print_likeness(f"{whose}, the mean face", some, lambda picture: generator.mean_latent, like)
+            print_likeness(
+                f"{whose}, the encoder", some, lambda picture: encoder.latent(generator, whitening, picture), like
+            )
 
 
 if __name__ == "__main__":

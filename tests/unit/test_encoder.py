@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from reenact import encoder
-from reenact.encoder import FINE, Encoder
+from reenact.encoder import GRID, Encoder
 from reenact.invert import Whitening
 
 LIVE = (0, 2, 3)
@@ -15,9 +15,9 @@ LIVE = (0, 2, 3)
 
 def made():
     torch.manual_seed(0)
-    made = Encoder(len(LIVE), hidden=16)
-    made.centre.copy_(torch.randn(3 * FINE**2) * 0.1)
-    made.spread.copy_(0.2 + torch.rand(3 * FINE**2) * 0.2)
+    made = Encoder(len(LIVE))
+    made.centre.copy_(torch.randn(3 * GRID**2) * 0.1)
+    made.spread.copy_(0.2 + torch.rand(3 * GRID**2) * 0.2)
     return made.requires_grad_(False)
 
 
