@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """[N,3,S,S] in [-1,1], S a multiple of `GRID` -> whitened [N,slots,512]."""
         latents: Tensor = self.readout(self.seen(pictures))
-        return latents.unflatten(1, (-1, 512))
+        return latents.reshape(len(pictures), -1, 512)
 
     def latent(self, generator: Generator, whitening: Whitening, picture: Tensor) -> Tensor:
         """The W+ [L,512] of one picture [1,3,S,S]; slots that change nothing are the mean's."""

@@ -49,7 +49,9 @@ class InvertOptions:
 
 
 TARGET = InvertOptions()
-COLOURS = InvertOptions(steps=12, rate=0.1, sizes=((256, 1.0),), seen=128, shape=0.0, near=0.0, held=True, warm_up=0)
+COLOURS = InvertOptions(
+    steps=8, rate=0.1, start="encoder", sizes=((256, 1.0),), seen=128, shape=0.0, near=0.0, held=True, warm_up=0
+)
 """For a photo whose expression is known: its light and colours, on a face that is drawn already."""
 DRIVER = InvertOptions(
     steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, near=0.0, warm_up=1, decay=0.3, patience=8

@@ -86,14 +86,14 @@ PRESETS: dict[str, Options] = {
         smooth=0.0,
     ),
     "quality": Options(
-        colours=replace(COLOURS, steps=24),
+        colours=replace(COLOURS, steps=16),
         target=replace(TARGET, steps=60),
         solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
     ),
     "balanced": Options(),
     "fast": Options(
-        colours=replace(COLOURS, steps=6),
+        colours=replace(COLOURS, steps=4),
         target=replace(TARGET, steps=20),
         solve=SolveOptions(keys=6, sweeps=((14, 0.05, 128),)),
         driver=replace(DRIVER, steps=3),

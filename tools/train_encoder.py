@@ -14,6 +14,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from reenact.weights import WeightStore, default_root
 SEEN = 128  # pixels
 AT_ONCE = 10  # samples drawn together
 KINDS = 5
-CARD = 40  # of those that are held out, for the model card
+CARD = 12  # of those that are held out, for the model card
 HELD = 500  # samples, the first, that are not learnt from
 
 
@@ -100,7 +101,8 @@ class Styles:
         seen = torch.zeros(len(NAMES))
         asked = torch.randn(len(mapper.ASKED), generator=random)
         seen[list(mapper.ASKED)] = self.mapper.centre + self.mapper.spread * asked
-        return self.whitening.white(self.generator.mean_latent[self.slots]) + self.mapper(seen)
+        change: Tensor = self.mapper(seen)
+        return self.whitening.white(self.generator.mean_latent[self.slots]) + change
 
     def draw(self, kind: int, random: torch.Generator) -> Tensor:
         """One W+ [L,512]."""
@@ -131,29 +133,31 @@ class Styles:
 def worsened(picture: Rgb, random: np.random.Generator) -> Rgb:
     """Cut out askew, in another light, a thing before it, blurred, grained, compressed."""
     size = picture.shape[0]
-    turn = cv2.getRotationMatrix2D(((size - 1) / 2,) * 2, random.normal(0, 2.5), np.exp(random.normal(0, 0.03)))
+    turn: NDArray[Any] = cv2.getRotationMatrix2D(
+        ((size - 1) / 2,) * 2, random.normal(0, 2.5), np.exp(random.normal(0, 0.03))
+    )
     turn[:, 2] += random.normal(0, 0.015 * size, 2)
-    picture = cv2.warpAffine(picture, turn, (size, size), borderMode=cv2.BORDER_REFLECT_101)
-    light = 255 * (picture / np.float32(255)) ** np.float32(np.exp(random.normal(0, 0.08)))
+    light: NDArray[Any] = cv2.warpAffine(picture, turn, (size, size), borderMode=cv2.BORDER_REFLECT_101)
+    light = 255 * (light / np.float32(255)) ** np.float32(np.exp(random.normal(0, 0.08)))
     light *= np.exp(random.normal(0, 0.04, 3)).astype(np.float32)
     if random.random() < 0.25:
         light = _covered(light, random)
     if random.random() < 0.5:
         light = cv2.GaussianBlur(light, (0, 0), random.uniform(0.3, 1.6))
     if random.random() < 0.5:
-        light += random.normal(0, random.uniform(0, 12), light.shape).astype(np.float32)
-    picture = np.asarray(np.clip(light + 0.5, 0, 255), np.uint8)
+        light = light + random.normal(0, random.uniform(0, 12), light.shape)
+    found: Any = np.clip(light + 0.5, 0, 255).astype(np.uint8)
     if random.random() < 0.5:
         settings = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 95))]
-        picture = cv2.imdecode(cv2.imencode(".jpg", picture, settings)[1], cv2.IMREAD_COLOR)
-    return np.asarray(picture, np.uint8)
+        found = cv2.imdecode(cv2.imencode(".jpg", found, settings)[1], cv2.IMREAD_COLOR)
+    return np.asarray(found, np.uint8)
 
 
-def _covered(light: NDArray[np.float32], random: np.random.Generator) -> NDArray[np.float32]:
+def _covered(light: NDArray[Any], random: np.random.Generator) -> Floats:
     """An ellipse of one colour before the picture."""
     size = light.shape[0]
-    place, axes = (tuple(int(v) for v in random.uniform(*span, 2)) for span in ((0, size), (0.05 * size, 0.25 * size)))
-    mask = np.zeros((size, size), np.float32)
+    place, axes = random.integers(0, size, 2).tolist(), random.integers(size // 20, size // 4, 2).tolist()
+    mask: NDArray[Any] = np.zeros((size, size), np.float32)
     cv2.ellipse(mask, place, axes, random.uniform(0, 180), 0, 360, 1.0, -1)
     mask = cv2.GaussianBlur(mask, (0, 0), random.uniform(0.5, 2))[..., None]
     return np.asarray(light * (1 - mask) + mask * random.uniform(0, 255, 3), np.float32)
@@ -197,29 +201,30 @@ class Likeness:
     NAMES = ("ST-LPIPS (VGG, 256)", "L2", "identity (dlib)", "blendshapes, mean |Δ|")
 
     def __init__(self, generator: Generator, store: WeightStore) -> None:
-        self._generator = generator
-        self._judge = load_vgg(store, torch.device("cpu"))
+        self._generator, self.mean_latent = generator, generator.mean_latent
+        cpu = torch.device("cpu")
+        self._judge = load_vgg(store, cpu, quick_dtype(cpu))
         self._nets = FaceLandmarkerNets.load(store.path("face_landmarker.task"))
         self._embed = DlibIdentity(importlib.import_module("dlib"), store)
 
     @torch.inference_mode()
-    def __call__(self, w: Tensor, picture: Tensor) -> tuple[float, ...]:
-        """`NAMES`, of the W+ [L,512] and a picture [1,3,256,256]."""
-        drawn = self._generator.synthesize(w[None], 256).clamp(-1, 1)
-        far = lpips_distance(lpips_features(self._judge, drawn), lpips_features(self._judge, picture))
-        (one, seen), (other, shown) = self._look(drawn), self._look(picture)
-        return (
-            far.item(),
-            (drawn - picture).square().mean().item(),
-            float(np.linalg.norm(one - other)),
-            (seen - shown).abs().mean().item(),
-        )
+    def __call__(self, latents: Sequence[Tensor], picture: Tensor) -> list[tuple[float, ...]]:
+        """`NAMES`, of each W+ [L,512] to a picture [1,3,256,256]."""
+        wanted, (person, expression) = lpips_features(self._judge, picture), self._look(picture)
+        found = list[tuple[float, ...]]()
+        for w in latents:
+            drawn = self._generator.synthesize(w[None], 256).clamp(-1, 1)
+            far = lpips_distance(lpips_features(self._judge, drawn), wanted).item()
+            other, shown = self._look(drawn)
+            error, apart = (drawn - picture).square().mean().item(), float(np.linalg.norm(other - person))
+            found.append((far, error, apart, (shown - expression).abs().mean().item()))
+        return found
 
     def _look(self, picture: Tensor) -> tuple[Floats, Tensor]:
         """Who that is, and the expression."""
         points, blendshapes, _ = Probe(self._nets, picture).look(picture)
         rgb = ((picture[0].permute(1, 2, 0) * 0.5 + 0.5) * 255).round().byte().numpy()
-        identity = self._embed(View(rgb, Landmarks(points[0].numpy() * 256 - 0.5, 1.0)))
+        identity = self._embed(View(rgb, Landmarks((points[0] * 256 - 0.5).numpy(), 1.0)))
         assert identity is not None  # there are landmarks
         return identity, blendshapes[0]
 
@@ -243,13 +248,13 @@ def cut_photos(paths: Sequence[Path], store: WeightStore) -> list[Tensor]:
     return found
 
 
-def print_likeness(
-    whose: str, pictures: Sequence[Tensor], latent_of: Callable[[Tensor], Tensor], like: Likeness
-) -> None:
-    """Means over pictures."""
-    means = np.mean([like(latent_of(picture), picture) for picture in pictures], 0)
-    numbers = ", ".join(f"{name} {value:.3f}" for name, value in zip(like.NAMES, means, strict=True))
-    print(f"{whose}, {len(pictures)}: {numbers}", flush=True)
+def print_likeness(whose: str, pictures: Sequence[Tensor], told: Callable[[Tensor], Tensor], like: Likeness) -> None:
+    """Means over pictures: of the mean face, and of what the encoder told."""
+    mean = like.mean_latent
+    means = np.mean([like([mean, told(picture)], picture) for picture in pictures], 0)  # [2,4]
+    for name, row in zip(("the mean face", "the encoder"), means, strict=True):
+        numbers = ", ".join(f"{what} {value:.3f}" for what, value in zip(like.NAMES, row, strict=True))
+        print(f"{len(pictures)} {whose}, {name}: {numbers}", flush=True)
 
 
 @torch.no_grad()
@@ -280,10 +285,7 @@ def main() -> None:
     }
     for whose, some in pictures.items():
         if some:
-            print_likeness(f"{whose}, the mean face", some, lambda picture: generator.mean_latent, like)
-            print_likeness(
-                f"{whose}, the encoder", some, lambda picture: encoder.latent(generator, whitening, picture), like
-            )
+            print_likeness(whose, some, partial(encoder.latent, generator, whitening), like)
 
 
 if __name__ == "__main__":
