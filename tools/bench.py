@@ -358,7 +358,8 @@ def against_paper(target: Path, driver: Path, options: Options, device: torch.de
         found[name] = one = near_enough(paper, target, driver, each, wanted, sync)
         line = f"{name}: ST-LPIPS {one['st_lpips'][0]:.4f} to {min(one['st_lpips']):.4f} in {one['seconds'][-1]:.2f} s"
         if there := one["to_paper"]:
-            line += f"; as near as the paper's after {there:.2f} s: {whole / there:.0f} times less"
+            step_there = one["seconds"].index(there) + 1
+            line += f"; as near as the paper's at step {step_there}, {there:.2f} s: {whole / there:.0f} times less"
         elif wanted is not None:
             line += "; not as near as the paper's"
         print(line)
