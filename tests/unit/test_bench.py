@@ -178,3 +178,22 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(bench, descen
 
 def test_a_step_of_it_is_timed_without_the_first(bench, descent):
     assert bench.step_seconds(descent, lambda: None) == 1
+
+
+@pytest.mark.parametrize(
+    ("wanted", "step", "measured"), [(0.5, 2, [1, 2, 4]), (0.1, None, [1, 2, 3, 4]), (None, None, [1, 4])]
+)
+def test_a_search_is_measured_until_it_is_as_near_as_the_paper(bench, clock, monkeypatch, wanted, step, measured):
+    def search(*args, on_step=None, **more):
+        for k in range(1, 5):
+            clock.now += 2
+            on_step(k, 1 / k, torch.full((2, 512), 1 / k))
+        return SimpleNamespace(losses=(1.0,))
+
+    monkeypatch.setattr(bench, "invert", search)
+    monkeypatch.setattr(bench.pipeline, "Run", lambda *args: bench.pipeline.invert("what", "a run", on_step=None))
+    paper = SimpleNamespace(st_lpips=lambda w: w[0, 0].item())
+    found = bench.near_enough(paper, Path("t"), Path("d"), bench.PRESETS["fast"], wanted, lambda: None)
+    assert found["step_as_near"] == step
+    assert list(found["st_lpips"]) == measured
+    assert found["seconds"] == [2, 4, 6, 8]
