@@ -30,7 +30,9 @@ class InvertOptions:
     steps: int = 30  # at most
     rate: float = 0.12
     optimiser: str = "adam"  # or "sgd"
-    start: str = "mean"  # or "origin", the paper's zero as far as the generator has one; a warm start overrides it
+    # Where it begins, if not from a warm start: "mean"; "origin", the paper's zero as far as the generator has one; or
+    # "encoder", what one tells of the picture, where the caller has one, else "mean".
+    start: str = "mean"
     whitened: bool = True  # step in units of W's own spread along its own axes: keeps w where faces can be moved
     sizes: tuple[tuple[int, float], ...] = ((128, 1.0),)  # picture size, share of the steps
     distance: str = "lpips"  # or "conv": squared Euclidean on the features as they are, the paper's
@@ -51,7 +53,9 @@ class InvertOptions:
 TARGET = InvertOptions()
 PIVOT = InvertOptions(sizes=((256, 1.0),), near=0.1)
 """For a generator that is tuned to the photo afterwards: nearer to it, so that there is less to tune."""
-COLOURS = InvertOptions(steps=12, rate=0.1, sizes=((256, 1.0),), seen=128, shape=0.0, near=0.0, held=True, warm_up=0)
+COLOURS = InvertOptions(
+    steps=8, rate=0.1, start="encoder", sizes=((256, 1.0),), seen=128, shape=0.0, near=0.0, held=True, warm_up=0
+)
 """For a photo whose expression is known: its light and colours, on a face that is drawn already."""
 DRIVER = InvertOptions(
     steps=8, rate=0.02, sizes=((128, 1.0),), shape=0.0, prior=2e-3, near=0.0, warm_up=1, decay=0.3, patience=8
@@ -103,7 +107,7 @@ def invert(
         network: the features that compare.
         picture: [1,3,S,S] RGB in [-1,1], S at least the largest size used.
         options: the recipe.
-        start: W+ [L,512] to begin from (the frame before), or None for `options.start`.
+        start: W+ [L,512] to begin from (the frame before, or an encoder's), or None for `options.start`.
         weight: [1,1,S,S], where the picture counts (the face), or None for everywhere.
         on_step: told of each step's loss.
         shape: another distance, of generated pictures [1,3,S,S] of any size; how far its face's points are off.

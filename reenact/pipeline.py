@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import expression, generators, landmarks, lids, mapper, mesh, motion
+from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion
 from .acting import Acting, Stance
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
@@ -91,7 +91,7 @@ PRESETS: dict[str, Options] = {
         smooth=0.0,
     ),
     "quality": Options(
-        colours=replace(COLOURS, steps=24),
+        colours=replace(COLOURS, steps=16),
         target=replace(TARGET, steps=60),
         solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
@@ -99,7 +99,7 @@ PRESETS: dict[str, Options] = {
     ),
     "balanced": Options(),
     "fast": Options(
-        colours=replace(COLOURS, steps=6),
+        colours=replace(COLOURS, steps=4),
         target=replace(TARGET, steps=20),
         solve=SolveOptions(keys=6, sweeps=((14, 0.05, 128),)),
         driver=replace(DRIVER, steps=3),
@@ -230,7 +230,7 @@ class Run:
         self.whitening = Whitening(self.generator)
         layers = "" if choosing else options.fuse.layers
         self.layers = parse_layers(layers or self._default_layers(), self.generator)
-        self.mapper = self._mapper()
+        self.mapper, self.encoder = self._mapper(), self._encoder()
         self.size = self._checked_size()
         distance = options.colours.distance if self.mapper else options.target.distance
         self.vgg, features = load_features(options.perceptual, distance, store, self.device, self._vgg_dtype())
@@ -315,6 +315,18 @@ class Run:
             return None
         return mapper.LatentMapper.load(path).to(self.device)
 
+    def _encoder(self) -> encoder.Encoder | None:
+        """What tells a picture's latent at a glance; None: there is none, and searches begin at the mean face."""
+        path = encoder.path_of(self.generator.name)
+        return encoder.Encoder.load(path).to(self.device) if path else None
+
+    @torch.no_grad()
+    def _start(self, picture: Tensor, options: InvertOptions) -> Tensor | None:
+        """Where the search for a picture [1,3,S,S] begins, [L,512]; None: where its recipe says."""
+        if options.start != "encoder" or not self.encoder:
+            return None
+        return self.encoder.latent(self.generator, self.whitening, picture)
+
     @torch.no_grad()
     def _showing(self, w: Tensor, seen: Tensor) -> Tensor:
         """A latent [L,512] with the mean face's slots for an expression [M]."""
@@ -358,15 +370,17 @@ class Run:
 
     def _invert_target(self) -> Inversion:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
-        options, start, weight = self.options.target, None, None
+        picture, weight = to_tensor(cut.rgb, self.device), None
+        options = self.options.colours if self.mapper else self.options.target
         if self.options.tune and options.distance != "conv":
             options = replace(PIVOT, steps=options.steps)
+        start = self._start(picture, options)
         if self.mapper:
-            options, start = self.options.colours, self._showing(self.generator.mean_latent, self.rest.expression)
+            start = self._showing(self.generator.mean_latent if start is None else start, self.rest.expression)
             weight = self._face_weight(cut.rgb.shape[0])
         options = replace(options, steps=self.options.steps or options.steps)
         found = invert(
-            self.generator, self.vgg, to_tensor(cut.rgb, self.device), options, start, weight,
+            self.generator, self.vgg, picture, options, start, weight,
             on_step=lambda step, loss, w: self.hooks.progress("invert", step, options.steps), whitening=self.whitening,
             shape=self._unlike if options.shape else None,
         )  # fmt: skip
@@ -720,6 +734,7 @@ class Run:
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
         weight = self._weight(points, crop, cut.rgb.shape[0], options)
         picture = to_tensor(cut.rgb, self.device)
+        start = self._start(picture, options) if start is None else start
         found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
         self._heed(f"driver {frame.index}", found)
         self._show("driver crop", frame.index, cut.rgb)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -166,36 +167,66 @@ def contact_sheet(pictures: dict[str, Rgb]) -> Image.Image:
     return sheet
 
 
-def plot_losses(curves: dict[str, tuple[float, ...]]) -> Image.Image:
-    """Loss over steps, one curve each, the losses on a logarithmic scale."""
-    plot = Image.new("RGB", (900, 540), _PAPER)
-    draw, font = ImageDraw.Draw(plot), ImageFont.load_default(15)
+@dataclass(frozen=True)
+class Axis:
+    """One side of a plot."""
+
+    name: str
+    low: float
+    high: float
+    ticks: Sequence[float]
+    logarithmic: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies: 0 at `low`, 1 at `high`."""
+        value, low, high = (math.log(max(v, self.low)) if self.logarithmic else v for v in (value, self.low, self.high))
+        return (value - low) / (high - low)
+
+
+def plot(curves: Mapping[str, Sequence[tuple[float, float]]], across: Axis, up: Axis) -> Image.Image:
+    """Curves of (x, y), each in its colour with its name beside; a single point is a dot."""
+    picture = Image.new("RGB", (900, 540), _PAPER)
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     left, top, right, bottom = 80, 24, 740, 480
-    levels = _log_ticks([loss for losses in curves.values() for loss in losses if loss > 0])
-    steps = max(2, *map(len, curves.values()))
 
-    def x(step: float) -> float:
-        return left + (right - left) * (step - 1) / (steps - 1)
+    def place(x: float, y: float) -> tuple[float, float]:
+        return left + (right - left) * across.share(x), bottom - (bottom - top) * up.share(y)
 
-    def y(loss: float) -> float:
-        low, high = math.log(levels[0]), math.log(levels[-1])
-        return bottom - (bottom - top) * (math.log(max(loss, levels[0])) - low) / (high - low)
-
-    for level in levels:
-        draw.line([(left, y(level)), (right, y(level))], _PALE)
-        draw.text((left - 8, y(level)), f"{level:g}", _INK, font, "rm")
-    for step in _ticks(steps):
-        draw.line([(x(step), bottom), (x(step), bottom + 5)], _INK)
-        draw.text((x(step), bottom + 10), str(step), _INK, font, "ma")
+    for level in up.ticks:
+        _, y = place(across.low, level)
+        draw.line([(left, y), (right, y)], _PALE)
+        draw.text((left - 8, y), f"{level:g}", _INK, font, "rm")
+    for tick in across.ticks:
+        x, _ = place(tick, up.low)
+        draw.line([(x, bottom), (x, bottom + 5)], _INK)
+        draw.text((x, bottom + 10), f"{tick:g}", _INK, font, "ma")
     draw.line([(left, top), (left, bottom), (right, bottom)], _INK)
-    draw.text(((left + right) / 2, bottom + 32), "step", _INK, font, "ma")
-    draw.text((left + 8, top), "loss", _INK, font, "la")
-    for i, (name, losses) in enumerate(curves.items()):
-        colour, height = _COLOURS[i % len(_COLOURS)], top + 24 * i + 8
-        draw.line([(x(step), y(loss)) for step, loss in enumerate(losses, 1)], colour, 2)
+    draw.text(((left + right) / 2, bottom + 32), across.name, _INK, font, "ma")
+    draw.text((left + 8, top), up.name, _INK, font, "la")
+    for i, (name, points) in enumerate(curves.items()):
+        colour, height, places = _COLOURS[i % len(_COLOURS)], top + 24 * i + 8, [place(*point) for point in points]
+        if len(places) == 1:
+            x, y = places[0]
+            draw.ellipse([(x - 5, y - 5), (x + 5, y + 5)], colour)
+        draw.line(places, colour, 2)
         draw.line([(right + 16, height), (right + 40, height)], colour, 3)
         draw.text((right + 48, height), name, _INK, font, "lm")
-    return plot
+    return picture
+
+
+def plot_losses(curves: dict[str, tuple[float, ...]]) -> Image.Image:
+    """Loss over steps, one curve each, the losses on a logarithmic scale."""
+    levels = _log_ticks([loss for losses in curves.values() for loss in losses if loss > 0])
+    steps = max(2, *map(len, curves.values()))
+    points = {name: tuple((float(step), loss) for step, loss in enumerate(each, 1)) for name, each in curves.items()}
+    return plot(points, Axis("step", 1, steps, _ticks(steps)), Axis("loss", levels[0], levels[-1], levels, True))
+
+
+def even_axis(name: str, values: Sequence[float]) -> Axis:
+    """From 0 to a round number not below the values, with up to ten round numbers between."""
+    unit = next(u * 10.0**e for e in range(-9, 12) for u in (1, 2, 5) if max(values) <= 10 * u * 10.0**e)
+    count = max(1, math.ceil(max(values) / unit - 1e-9))
+    return Axis(name, 0.0, count * unit, [i * unit for i in range(count + 1)])
 
 
 def _log_ticks(values: Sequence[float]) -> list[float]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from reenact.errors import UsageError
-from reenact.trace import Trace, plot_losses, row
+from reenact.trace import Trace, even_axis, plot, plot_losses, row
 
 
 def plain(height, width, colour):
@@ -91,6 +91,22 @@ def test_a_curve_is_straight_where_losses_fall_by_a_constant_factor():
 @pytest.mark.parametrize("losses", [(), (0.0,), (0.3,), (0.3, 0.3), (float("nan"), 0.2), (1e-7, 1e5)])
 def test_no_losses_break_the_plot(losses):
     assert plot_losses({"target": losses}).size == (900, 540)
+
+
+@pytest.mark.parametrize(("values", "high"), [((0.1, 0.83), 0.9), ((3.2,), 3.5), ((0.0,), 1e-9), ((7, 41), 45)])
+def test_an_even_axis_reaches_from_nothing_past_the_values(values, high):
+    axis = even_axis("seconds", values)
+    assert (axis.low, axis.high) == (0, pytest.approx(high))
+    assert axis.high >= max(values)
+    assert axis.share(axis.high / 2) == pytest.approx(0.5)
+    assert 2 <= len(axis.ticks) <= 11
+
+
+def test_a_single_point_is_a_dot_where_its_axes_say():
+    across, up = even_axis("x", [10.0]), even_axis("y", [1.0])
+    pixels = np.asarray(plot({"one": [(5.0, 0.5)]}, across, up)).astype(int)
+    rows, columns = np.nonzero((pixels[:, :735, 2] - pixels[:, :735, 0]) > 100)
+    assert (rows.mean(), columns.mean()) == (pytest.approx(252, abs=1), pytest.approx(410, abs=1))
 
 
 def test_side_by_side_keeps_shapes_at_one_height():
