@@ -387,7 +387,7 @@ def quality_against_time(
         for name in sorted(options, key=lambda name: name != ENOUGH):  # first what the others are compared with
             output = truth if name == ENOUGH else Path(folder, "output.mp4")
             run = measure(target, driver, options[name], partial(save, path=output, like=clip))
-            scores = evaluate(output, clip, target, truth, metrics=["expression", "st_lpips"], device=some.device)
+            scores = evaluate(output, clip, target, truth, metrics=["expression", "st-lpips"], device=some.device)
             found[name] = one = {
                 "seconds": run.running / run.frames,
                 "r": _value(scores, "expression-r"),
