@@ -55,7 +55,7 @@ SEEN = 256  # pixels: where ST-LPIPS compares
 PAPER_RUN = Path(__file__).with_name("paper.json")
 EVERY = 25  # steps of the paper's recipe between two measurements of ST-LPIPS
 TIMED = 3  # of its steps, after one that warms up
-ENOUGH = "balanced, 10x steps"
+ENOUGH = "10x steps"  # of balanced
 Sync = Callable[[], None]
 
 
