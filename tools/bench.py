@@ -55,7 +55,7 @@ SEEN = 256  # pixels: where ST-LPIPS compares
 PAPER_RUN = Path(__file__).with_name("paper.json")
 EVERY = 25  # steps of the paper's recipe between two measurements of ST-LPIPS
 TIMED = 3  # of its steps, after one that warms up
-ENOUGH = "balanced, 10x steps"
+ENOUGH = "10x steps"  # of balanced
 Sync = Callable[[], None]
 
 
@@ -387,7 +387,7 @@ def quality_against_time(
         for name in sorted(options, key=lambda name: name != ENOUGH):  # first what the others are compared with
             output = truth if name == ENOUGH else Path(folder, "output.mp4")
             run = measure(target, driver, options[name], partial(save, path=output, like=clip))
-            scores = evaluate(output, clip, target, truth, metrics=["expression", "st_lpips"], device=some.device)
+            scores = evaluate(output, clip, target, truth, metrics=["expression", "st-lpips"], device=some.device)
             found[name] = one = {
                 "seconds": run.running / run.frames,
                 "r": _value(scores, "expression-r"),
