@@ -147,6 +147,7 @@ class Composer:
             source[upper] -= _RIM * shut * height
             source[lower] += _RIM * shut * height
         shut = 1 - min(max(_parted(goal) / max(self._parted, 1e-4), 0), 1)
+        shut *= lids.ramp(self._parted, *_AJAR)  # lips that touch in the photo show no teeth
         height = self.rest[LOWER_LIP] - self.rest[UPPER_LIP]
         source[UPPER_LIP] -= _RIM * shut * height
         source[LOWER_LIP] += _RIM * shut * height
@@ -220,7 +221,7 @@ class Composer:
     def _shut_lips(self, goal: Points, picture: Floats) -> Floats:
         """The picture with a dark line where the photo's open mouth is shut: its teeth are squeezed to specks there."""
         parted = _parted(goal)
-        share = lids.ramp(1 - parted / max(self._parted, 1e-4), 0.3, 0.7) * lids.ramp(self._parted, 0.006, 0.02)
+        share = lids.ramp(1 - parted / max(self._parted, 1e-4), 0.3, 0.7) * lids.ramp(self._parted, *_AJAR)
         share *= 1 - _opened(parted, 0)
         if share == 0:
             return picture
@@ -304,6 +305,8 @@ _DARK = np.array([0.3, 0.15, 0.14], np.float32)
 """The colour of a mouth that nothing lights, of the skin round it."""
 _LINE, _LINE_ALPHA = 0.004, 0.8
 """How thick the line between lips that are shut is, of the cells, and how dark."""
+_AJAR = 0.006, 0.02
+"""How far apart a photo's lips are from which on its teeth are seen, and from which on all of them."""
 _DEEPEST = 0.15
 """The logarithm of the shade of the deepest fold."""
 _JUMP = 0.008

@@ -173,7 +173,7 @@ def less_smiling(rest: Tensor, neutral: Tensor, share: Tensor) -> Tensor:
     """
     smiling = torch.tensor([name.startswith(SMILING) for name in NAMES], device=rest.device)
     still = limited(at_rest(rest, neutral))
-    change = torch.where(smiling, (still - limited(rest)).clamp(max=0), 0)
+    change = torch.where(smiling, (still - rest).clamp(max=0), 0)
     return rest + share[..., None] * change
 
 

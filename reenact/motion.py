@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,7 @@ class Basis:
     neutral: Floats  # [51]: the blendshapes of a face at rest
 
     @classmethod
+    @cache
     def load(cls) -> Basis:
         """What the package ships.
 

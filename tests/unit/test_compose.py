@@ -106,6 +106,16 @@ def test_a_goal_at_rest_leaves_the_photo_bit_by_bit(crop, height, width, options
     assert not result.matte.any()
 
 
+@pytest.mark.parametrize("gap", [-0.002, 0.0, 0.001])
+def test_lips_that_touch_in_the_photo_leave_it_bit_by_bit_too(gap):
+    """As they are measured they may cross by a hair, and hide no teeth."""
+    rest = REST.copy()
+    rest[UPPER_LIP] = rest[LOWER_LIP] - [0, gap]
+    photo = noise(SIDE, SIDE)
+    frame = composer(photo, rest=rest).compose(rest, drawn(rest), 0, 0, 0.0)
+    assert np.array_equal(frame.rgb, photo)
+
+
 @pytest.mark.parametrize(("crop", "height", "width"), PLACES.values(), ids=PLACES)
 def test_a_face_of_any_size_and_place_moves_and_all_around_it_does_not(crop, height, width):
     photo = noise(height, width)
