@@ -82,8 +82,8 @@ class Clip:
 
         Args:
             seconds: the driver's times [T], which the result's frames are shown at.
-            detector: finds faces, with their expressions.
-            choice: which of them.
+            detector: the landmarker; its mesh is laid on its own points, which another's 68 would misplace.
+            choice: which of the faces.
             smooth: sigma in frames, of its expressions and its place.
             align: how its crops follow it.
             on_progress: called with the number of frames done.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .check import hard_motion, hard_target
 from .compose import ComposeOptions, Composer, Drawn, Turn
+from .detectors import Detector
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
 from .dub import Clip, is_clip
@@ -214,13 +215,13 @@ class Run:
         if checkpoint and checkpoint.begin(self._job(target)):
             hooks.note(f"going on with {checkpoint.folder}")
         if self.clip:
-            self._read_expressions(store)
+            self._read_expressions()
             self.motion = self._follow_driver()
             self.target, self.face = self._follow_clip(self.clip, wanted)
         else:
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
             if (options.fuse.method != "splice" or choosing) and self.face.inside is None:
-                self._read_expressions(store)
+                self._read_expressions()
         for line in hard_target(self.target, self.face):
             self._warn_once(f"{target}: {line}")
         self.crop = ffhq_crop(self.face.points)
@@ -280,18 +281,24 @@ class Run:
     def _follow_clip(self, clip: Clip, wanted: Choice) -> tuple[Rgb, Landmarks]:
         """Follow a target that moves; its frame at rest, and the face there, are the photo."""
         motion = clip.follow(
-            self.motion.seconds, self.detector, wanted, self.options.smooth, self.options.align,
+            self.motion.seconds, self._landmarker, wanted, self.options.smooth, self.options.align,
             lambda done: self.hooks.progress("track target", done, None), self.checkpoint,
         )  # fmt: skip
         for line in hard_motion(motion, "target"):
             self._warn_once(f"{clip.path}: {line}")
         return clip.photo()
 
-    def _read_expressions(self, store: WeightStore) -> None:
+    @cached_property
+    def _landmarker(self) -> Detector:
+        """The detector that knows expressions: the chosen one, if it does."""
+        if self.detector_name == "landmarker":
+            return self.detector
+        return landmarks.choose_detector("landmarker", self.store, self.device)[1]
+
+    def _read_expressions(self) -> None:
         """Have the detector's faces told what it does not know of them."""
         if self.detector_name != "landmarker":
-            _, reader = landmarks.choose_detector("landmarker", store, self.device)
-            self.detector = landmarks.WithExpressions(self.detector, reader)
+            self.detector = landmarks.WithExpressions(self.detector, self._landmarker)
 
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"

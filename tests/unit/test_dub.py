@@ -1,6 +1,7 @@
 """A clip as target: which of its frames comes when, and where its face would be without its own expression."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,18 @@ import torch
 from clips import make_clip
 from meshes import REST, TRIANGLES, opened, place
 
+from reenact import pipeline
 from reenact.acting import Stance
 from reenact.compose import ComposeOptions, Composer, Drawn
 from reenact.dub import in_time, is_clip
+from reenact.errors import NoFaceError
 from reenact.face_landmarker import canonical_axes, facing, head_pose, to_68
 from reenact.images import write_image
+from reenact.landmarks import WithExpressions
 from reenact.motion import INNER_LIPS, LIDS, STRETCHED, openable, placed
+from reenact.template import Motion
+from reenact.types import FaceTrack
+from reenact.weights import WeightStore
 
 ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
 
@@ -178,3 +185,33 @@ def test_an_open_mouth_that_will_speak_other_words_shows_the_drawn_ones_inside()
     kept = composed(opened(REST, 0.06), inside=0.0)
     assert count(kept, 1) == 0
     assert count(kept, 2) > 0.4 * mouth.sum()
+
+
+# ---- Who follows it
+
+
+def test_a_clip_is_followed_by_the_landmarker_and_the_driver_by_the_detector_chosen(tmp_path, monkeypatch):
+    """The landmarker's mesh is laid on its own 68 points."""
+    unseen = np.full((2, 68, 2), np.nan, np.float32)
+    track = FaceTrack(unseen, unseen[:, 0, 0].copy(), np.zeros(2, bool), ())
+    seen = Motion(track, np.arange(2), np.arange(2) / 25, Fraction(1, 25))
+    used = {}
+
+    def follow_clip(self, seconds, detector, *more):
+        used["clip"] = detector
+        raise NoFaceError("enough")
+
+    def follow_driver(self, detector, *more):
+        used["driver"] = detector
+        return seen
+
+    monkeypatch.setattr(pipeline.landmarks, "choose_detector", lambda name, store, device: (name, name))
+    monkeypatch.setattr(pipeline.Clip, "follow", follow_clip)
+    monkeypatch.setattr(pipeline.Driver, "follow", follow_driver)
+    clips = make_clip(tmp_path / "clip.mp4"), make_clip(tmp_path / "driver.mp4")
+    for name in ("dlib", "landmarker"):
+        store, options = WeightStore(tmp_path), pipeline.Options(detector=name, device="cpu")
+        with pytest.raises(NoFaceError, match="enough"):
+            pipeline.Run(*clips, options, store, pipeline.Hooks())
+        assert used["clip"] == "landmarker"
+        assert used["driver"] == name if name == "landmarker" else isinstance(used["driver"], WithExpressions)
