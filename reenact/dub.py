@@ -166,11 +166,14 @@ class Clip:
 
     def _shot(self, frame: Frame) -> Shot:
         crop, t = self._crops[frame.index], frame.index
-        face, at_rest = self._mesh[t].astype(np.float64), self._mesh[int(self._rests[t])].astype(np.float64)
+        resting = int(self._rests[t])
+        face, at_rest = self._mesh[t].astype(np.float64), self._mesh[resting].astype(np.float64)
         to_picture = motion.placed(face, self._pose[t], self._places[t])  # [2,4]
         to_crop = inverse(crop)
         own, rest = (apply(to_crop, each @ to_picture[:, :3].T + to_picture[:, 3]) for each in (face, at_rest))
-        return Shot(frame.rgb, crop, Stance(own, rest, to_crop[:, :2] @ to_picture[:, :3]))
+        assert self.track.blendshapes is not None  # as the pose
+        blendshapes = self.track.blendshapes[resting]
+        return Shot(frame.rgb, crop, Stance(own, rest, to_crop[:, :2] @ to_picture[:, :3], blendshapes))
 
 
 class _Followed(Driver):

@@ -442,7 +442,7 @@ class Run:
     def _begin_acting(self) -> None:
         """Choose the frames that relative motion starts from."""
         asked, acting = self.options.anchor, self.acting
-        acting.begin_at(self.rest.expression, asked)
+        acting.begin_at(self.clip.rest.to(self.device) if self.clip else self.rest.expression, asked)
         if asked is None and self.track.inside is not None and len(self.track) > 1 and not acting.absolute:
             self.hooks.note(f"anchor frame: {', '.join(map(str, dict.fromkeys(acting.anchors.tolist())))}")
 
@@ -508,8 +508,9 @@ class Run:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
         composer = self._composer(base)
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
-        stance = Stance(composer.rest, composer.rest, to_rest)
-        goal_of, turn_of, scenes = self._goal_of(), self._turn_of(), self.acting.scenes
+        blendshapes = self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy()
+        stance = Stance(composer.rest, composer.rest, to_rest, blendshapes)
+        goal_of, turn_of, scenes = self.acting.points(), self._turn_of(), self.acting.scenes
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
@@ -527,7 +528,7 @@ class Run:
     def _dubbed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Each of the clip's frames, moved likewise from its own expression: all of it stands for the photo."""
         assert self.clip
-        clip, goal_of, scenes = self.clip, self._goal_of(), self.acting.scenes + self.clip.scenes
+        clip, goal_of, scenes = self.clip, self.acting.points(), self.acting.scenes + self.clip.scenes
         own, rest = clip.own.to(self.device), clip.rest.to(self.device)
         freed = own + self.acting.strength.to(self.device).clamp(0, 1) * (rest - own)
         wanted = self.acting.expressions(freed, own)
@@ -552,10 +553,6 @@ class Run:
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield shot.rgb, composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
-
-    def _goal_of(self) -> Callable[[int, Stance], NDArray[np.float64]]:
-        """Where the target's points [478,2] should be in a frame, in units of its crop."""
-        return self.acting.points(self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy())
 
     def _turn_of(self) -> Callable[[int], Turn | None]:
         """Where a frame's turn of the driver's head takes the target's points; None: it stays."""

@@ -101,7 +101,7 @@ def test_a_face_turned_to_the_camera_goes_back_to_where_it_was():
 
 def stance():
     """A mouth that is open now and shut at rest."""
-    return Stance(opened(REST, 0.05), REST, np.eye(2, 3))
+    return Stance(opened(REST, 0.05), REST, np.eye(2, 3), np.zeros(51, np.float32))
 
 
 def test_its_own_expression_is_taken_away_as_far_as_another_takes_its_place():
