@@ -18,7 +18,7 @@ from reenact.errors import NoFaceError
 from reenact.face_landmarker import canonical_axes, facing, head_pose, to_68
 from reenact.images import write_image
 from reenact.landmarks import WithExpressions
-from reenact.motion import INNER_LIPS, LIDS, STRETCHED, openable, placed
+from reenact.motion import INNER_LIPS, LIDS, PARTS, STRETCHED, goals, openable, placed
 from reenact.template import Motion
 from reenact.types import FaceTrack
 from reenact.weights import WeightStore
@@ -112,6 +112,18 @@ def test_its_own_expression_is_taken_away_as_far_as_another_takes_its_place():
     assert np.array_equal(here.freed(ALL), here.freed({**ALL, "mouth": 1.5}))  # more than all of it can't be
     half = here.freed(dict.fromkeys(ALL, 0.5))[lips]
     assert half == pytest.approx((here.own[lips] + here.rest[lips]) / 2, abs=1e-5)
+
+
+def test_its_brows_go_back_as_far_as_a_drivers_would_bring_them():
+    """Of both the landmarker sees as little."""
+    raised, brows = REST.copy(), list(PARTS["brows"])
+    raised[brows] -= [0, 0.02]
+    here = Stance(raised, REST, np.array([[1.0, 0, 0], [0, -1, 0]]), np.zeros(51, np.float32))
+    face = np.c_[REST * [1, -1], np.zeros(478)].astype(np.float32)
+    lowered = face.copy()
+    lowered[brows, 1] -= 0.02
+    driven = goals(lowered[None], face, REST, here.to_rest, ALL)[0] - REST
+    assert (here.freed(ALL) - here.own)[brows] == pytest.approx(driven[brows], abs=1e-5)
 
 
 def opening(points, eye):
