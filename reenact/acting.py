@@ -62,6 +62,7 @@ class Acting:
         self.by_region = {name: fuse.strength * share for name, share in regions.items()}
         self.strength = fuse.strength * expression.by_region(regions)  # [M]
         self.mesh = self._spooled_mesh() if fuse.method != "splice" else None
+        self.track = replace(self.track, mesh=None)  # memory has to let it go, where it is not needed too
         fades = missing == "fade"
         self.presence = landmarks.presence(self.track) if fades else np.ones(len(self.track), np.float32)
         starts = [part.start for part in segments(len(self.track), self.track.cuts)]
@@ -75,10 +76,8 @@ class Acting:
         return self.fuse.motion == "absolute" or (self.fuse.method == "splice" and len(self.track) == 1)
 
     def _spooled_mesh(self) -> Spool:
-        """The points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go."""
-        mesh = landmarks.smoothed_mesh(self.track, self.smooth)
-        self.track = replace(self.track, mesh=None)
-        return Spool(mesh)
+        """The points [T,478,3], smoothed in place, with gaps filled."""
+        return Spool(landmarks.smoothed_mesh(self.track, self.smooth))
 
     def begin_at(self, rest: Tensor, asked: int | None) -> None:
         """Find the anchors: the frame asked for, or of each scene the one at rest that is most like the target.

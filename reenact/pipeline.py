@@ -216,7 +216,7 @@ class Run:
             hooks.note(f"going on with {checkpoint.folder}")
         if self.clip:
             self._read_expressions()
-            self.motion = self._follow_driver()
+            self.acting = self._follow_driver()
             self.target, self.face = self._follow_clip(self.clip, wanted)
         else:
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
@@ -240,12 +240,8 @@ class Run:
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
         self.triangles = read_triangles(task)
         if not self.clip:
-            self.motion = self._follow_driver()
-        self.acting = Acting(self.motion, options.fuse, options.smooth, options.missing, self.device)
+            self.acting = self._follow_driver()
         self.track = self.acting.track
-        self.motion = replace(self.motion, track=self.track)
-        if self.clip:
-            self.acting.presence *= self.clip.presence
         self.rest = self._measured_target()
         self._begin_acting()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)
@@ -286,6 +282,7 @@ class Run:
         )  # fmt: skip
         for line in hard_motion(motion, "target"):
             self._warn_once(f"{clip.path}: {line}")
+        self.acting.presence *= clip.presence
         return clip.photo()
 
     @cached_property
@@ -365,15 +362,20 @@ class Run:
             self._said.add(line)
             self.hooks.warn(line)
 
-    def _follow_driver(self) -> Motion:
+    def _follow_driver(self) -> Acting:
+        """Follow the driver; its mesh, which takes memory, goes to disk before more is done."""
+
         def progress(done: int) -> None:
             self.hooks.progress("track", done, self.options.max_frames)
 
-        motion = self.driver.follow(self.detector, self.wanted, self.options.missing, progress, self.checkpoint)
+        options = self.options
+        motion = self.driver.follow(self.detector, self.wanted, options.missing, progress, self.checkpoint)
         self.hooks.motion(motion)
         for line in hard_motion(motion, "driver"):
             self.hooks.warn(f"{self.driver.path}: {line}")
-        return motion
+        acting = Acting(motion, options.fuse, options.smooth, options.missing, self.device)
+        self.motion = replace(motion, track=acting.track)
+        return acting
 
     def _invert_target(self) -> Inversion:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
