@@ -93,12 +93,13 @@ class Clip:
             NoFaceError: there is none in any frame.
         """
         times = seconds - seconds[0]
-        self._followed = _Followed(self.path, None, float(times[-1]) + AFTERWARDS, None, self._warn)
+        self._followed = _Followed(self.path, None, _lasting(seconds) + AFTERWARDS, None, self._warn)
         found = self._followed.follow(detector, choice, "hold", on_progress, checkpoint)
         moments = (Moment(i, int(found.pts[i]), float(found.seconds[i])) for i in range(len(found)))
         self._times = times
         self._frame_at = np.array([moment.index for moment in in_time(moments, times.tolist())])  # [T]
-        self._tell_of_length(found, float(times[-1]))
+        if missing := short_by(found.seconds, seconds):
+            self._warn(f"{self.path}: ends {missing:.1f} s before the driver does; its last frame is held")
         track = found.track
         points = landmarks.fill_missing(track)
         self._crops = steady_crops(points, track.cuts, align)
@@ -113,11 +114,6 @@ class Clip:
         # Its own expression comes and goes before and after frames that show no face, and so pass as they are.
         self._presence = 1 - landmarks.presence(replace(self.track, found=~track.found))
         return replace(found, track=self.track)
-
-    def _tell_of_length(self, found: Motion, end: float) -> None:
-        last = float(found.seconds[-1] - found.seconds[0])
-        if end > last + HELD:
-            self._warn(f"{self.path}: ends {end - last:.1f} s before the driver does; its last frame is held")
 
     # ---- what of it a run asks for: as [T] rows, one for each of the driver's frames
 
@@ -212,6 +208,17 @@ def in_time(frames: Iterable[T], times: Iterable[float]) -> Iterator[T]:
         while ahead is not None and abs(ahead.seconds - first - time) < abs(here.seconds - first - time):
             here, ahead = ahead, next(source, None)
         yield here
+
+
+def short_by(clip: NDArray[np.float64], driver: NDArray[np.float64]) -> float:
+    """Seconds by which a clip ends before the driver does, both given by their frames' times; 0 up to `HELD`."""
+    missing = _lasting(driver) - _lasting(clip)
+    return missing if missing > HELD else 0.0
+
+
+def _lasting(times: NDArray[np.float64]) -> float:
+    """From the first frame's time to the end of the last, which is shown as long as most are."""
+    return float(times[-1] - times[0] + np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
 _OPEN = 0.8

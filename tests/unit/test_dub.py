@@ -13,7 +13,7 @@ from meshes import REST, TRIANGLES, opened, place
 from reenact import pipeline
 from reenact.acting import Stance
 from reenact.compose import ComposeOptions, Composer, Drawn
-from reenact.dub import in_time, is_clip
+from reenact.dub import in_time, is_clip, short_by
 from reenact.errors import NoFaceError
 from reenact.face_landmarker import canonical_axes, facing, head_pose, to_68
 from reenact.images import write_image
@@ -73,6 +73,14 @@ def test_no_more_than_the_next_frame_is_taken_ahead():
     shown = in_time(source(), [0.0, 0.04, 0.08])
     next(shown)
     assert len(taken) == 2
+
+
+@pytest.mark.parametrize(
+    ("rate", "count", "missing"), [(25, 50, 0), (5, 10, 0), (60, 120, 0), (25, 100, 0), (5, 8, 0.4), (25, 45, 0.2)]
+)
+def test_a_clip_is_too_short_where_its_last_frame_ends_before_the_drivers(rate, count, missing):
+    driver = 3 + np.arange(50) / 25
+    assert short_by(np.arange(count) / rate, driver) == pytest.approx(missing)
 
 
 def test_a_clip_is_told_by_its_content(tmp_path):
