@@ -28,10 +28,11 @@ class Stance:
     own: Points  # [478,2]: where its points are
     rest: Points  # [478,2]: where they would be if it were at rest; in a photo the same
     to_rest: NDArray[np.float64]  # [2,3]: what a step in centimetres of a face that looks into the camera is
+    blendshapes: Floats  # [51], at rest: what absolute motion is counted from, and whose smile gives way
 
     def freed(self, strength: Mapping[str, float]) -> Points:
         """Where the points [478,2] are without its own expression, as far as another's takes its place, by region."""
-        shares = motion.shares(self.rest, {part: min(max(value, 0.0), 1.0) for part, value in strength.items()})
+        shares = motion.seen_shares(self.rest, {part: min(max(value, 0.0), 1.0) for part, value in strength.items()})
         return np.asarray(self.own + shares[:, None] * (self.rest - self.own))
 
 
@@ -61,6 +62,7 @@ class Acting:
         self.by_region = {name: fuse.strength * share for name, share in regions.items()}
         self.strength = fuse.strength * expression.by_region(regions)  # [M]
         self.mesh = self._spooled_mesh() if fuse.method != "splice" else None
+        self.track = replace(self.track, mesh=None)  # memory has to let it go, where it is not needed too
         fades = missing == "fade"
         self.presence = landmarks.presence(self.track) if fades else np.ones(len(self.track), np.float32)
         starts = [part.start for part in segments(len(self.track), self.track.cuts)]
@@ -74,16 +76,14 @@ class Acting:
         return self.fuse.motion == "absolute" or (self.fuse.method == "splice" and len(self.track) == 1)
 
     def _spooled_mesh(self) -> Spool:
-        """The points [T,478,3], smoothed, with gaps filled; the track's own, which memory has to let go."""
-        mesh = landmarks.smoothed_mesh(self.track, self.smooth)
-        self.track = replace(self.track, mesh=None)
-        return Spool(mesh)
+        """The points [T,478,3], smoothed in place, with gaps filled."""
+        return Spool(landmarks.smoothed_mesh(self.track, self.smooth))
 
     def begin_at(self, rest: Tensor, asked: int | None) -> None:
         """Find the anchors: the frame asked for, or of each scene the one at rest that is most like the target.
 
         Args:
-            rest: the target's expression [M].
+            rest: the target's expression [M]; or of a clip, whose scenes differ in it, [T,M].
             asked: a frame; None: to be chosen.
 
         Raises:
@@ -95,9 +95,13 @@ class Acting:
         if asked is not None or self.track.inside is None:
             self.anchors = np.full(total, asked or 0)
             return
-        seen = self.seen()
-        for part in segments(total, self.track.cuts):
-            self.anchors[part] = part.start + expression.nearest_rest(seen[part], rest, self.strength)
+        seen, rests = self.seen(), rest.expand(total, -1)
+        others = 1 + np.flatnonzero((rests[1:] != rests[:-1]).any(1).cpu().numpy())
+        scenes = segments(total, self.track.cuts)
+        for part in segments(total, (*self.track.cuts, *others.tolist())):
+            scene = scenes[int(self.scenes[part.start])]
+            nearest = expression.nearest_rest(seen[scene], rests[part.start], self.strength)
+            self.anchors[part] = scene.start + nearest
 
     def seen(self) -> Tensor:
         """Its expressions [T,M]."""
@@ -118,27 +122,24 @@ class Acting:
         wanted = expression.goals(self.seen(), self._since(), rest, self.strength.to(self.device))
         return own + torch.from_numpy(self.presence).to(self.device)[:, None] * (wanted - own)
 
-    def points(self, blendshapes: Floats) -> Callable[[int, Stance], Points]:
-        """Where the target's points [478,2] should be in a frame, in units of its crop.
-
-        `blendshapes`: the target's [51], which absolute motion is counted from, and whose smile gives way.
-        """
+    def points(self) -> Callable[[int, Stance], Points]:
+        """Where the target's points [478,2] should be in a frame, in units of its crop."""
         driver = self.mesh
         assert driver is not None  # where faces are composed
-        at_rest = self._mesh_at_rest(driver, blendshapes) if self.absolute or len(driver) == 1 else None
-        smile, rounded = motion.Basis.load().smile(blendshapes), self._rounded()
+        at_rest = self._mesh_at_rest(driver) if self.absolute or len(driver) == 1 else None
+        basis, rounded = motion.Basis.load(), self._rounded()
 
         def goal(index: int, stance: Stance) -> Points:
-            anchor = at_rest(index) if at_rest else driver[self.anchors[index]]
-            freed = stance.freed(self.by_region)
-            freed = motion.less_smiling(freed, smile, float(rounded[index]), stance.to_rest)
+            anchor = at_rest(index, stance) if at_rest else driver[self.anchors[index]]
+            smile = basis.smile(stance.blendshapes)
+            freed = motion.less_smiling(stance.freed(self.by_region), smile, float(rounded[index]), stance.to_rest)
             goals = motion.goals(driver[index][None], anchor, freed, stance.to_rest, self.by_region)
             return np.asarray(stance.own + self.presence[index] * (goals[0] - stance.own))
 
         return goal
 
-    def _mesh_at_rest(self, driver: Spool, blendshapes: Floats) -> Callable[[int], Floats]:
-        """Where the driver's points [T,478,3] would be in a frame without its expression, by the learnt basis.
+    def _mesh_at_rest(self, driver: Spool) -> Callable[[int, Stance], Floats]:
+        """Where the driver's points [478,3] would be in a frame without its expression, by the learnt basis.
 
         For want of a frame that has none: a single picture's motion is counted from a face at rest, absolute motion
         from the target's expression.
@@ -146,8 +147,12 @@ class Acting:
         basis = motion.Basis.load()
         assert self.track.blendshapes is not None  # as the mesh
         seen = zero_phase(landmarks.fill_gaps(self.track.blendshapes, self.track), self.smooth, self.track.cuts)
-        wanted = blendshapes if self.absolute else basis.neutral
-        return lambda index: basis.without(driver[index], seen[index].astype(np.float32), wanted)
+
+        def at_rest(index: int, stance: Stance) -> Floats:
+            wanted = stance.blendshapes if self.absolute else basis.neutral
+            return basis.without(driver[index], seen[index].astype(np.float32), wanted)
+
+        return at_rest
 
     def _since(self) -> Tensor | None:
         """The expressions [T,M] that motion is counted from; None: from the target's own."""

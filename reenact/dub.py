@@ -82,8 +82,8 @@ class Clip:
 
         Args:
             seconds: the driver's times [T], which the result's frames are shown at.
-            detector: finds faces, with their expressions.
-            choice: which of them.
+            detector: the landmarker; its mesh is laid on its own points, which another's 68 would misplace.
+            choice: which of the faces.
             smooth: sigma in frames, of its expressions and its place.
             align: how its crops follow it.
             on_progress: called with the number of frames done.
@@ -93,12 +93,13 @@ class Clip:
             NoFaceError: there is none in any frame.
         """
         times = seconds - seconds[0]
-        self._followed = _Followed(self.path, None, float(times[-1]) + AFTERWARDS, None, self._warn)
+        self._followed = _Followed(self.path, None, _lasting(seconds) + AFTERWARDS, None, self._warn)
         found = self._followed.follow(detector, choice, "hold", on_progress, checkpoint)
         moments = (Moment(i, int(found.pts[i]), float(found.seconds[i])) for i in range(len(found)))
         self._times = times
         self._frame_at = np.array([moment.index for moment in in_time(moments, times.tolist())])  # [T]
-        self._tell_of_length(found, float(times[-1]))
+        if missing := short_by(found.seconds, seconds):
+            self._warn(f"{self.path}: ends {missing:.1f} s before the driver does; its last frame is held")
         track = found.track
         points = landmarks.fill_missing(track)
         self._crops = steady_crops(points, track.cuts, align)
@@ -113,11 +114,6 @@ class Clip:
         # Its own expression comes and goes before and after frames that show no face, and so pass as they are.
         self._presence = 1 - landmarks.presence(replace(self.track, found=~track.found))
         return replace(found, track=self.track)
-
-    def _tell_of_length(self, found: Motion, end: float) -> None:
-        last = float(found.seconds[-1] - found.seconds[0])
-        if end > last + HELD:
-            self._warn(f"{self.path}: ends {end - last:.1f} s before the driver does; its last frame is held")
 
     # ---- what of it a run asks for: as [T] rows, one for each of the driver's frames
 
@@ -166,11 +162,14 @@ class Clip:
 
     def _shot(self, frame: Frame) -> Shot:
         crop, t = self._crops[frame.index], frame.index
-        face, at_rest = self._mesh[t].astype(np.float64), self._mesh[int(self._rests[t])].astype(np.float64)
+        resting = int(self._rests[t])
+        face, at_rest = self._mesh[t].astype(np.float64), self._mesh[resting].astype(np.float64)
         to_picture = motion.placed(face, self._pose[t], self._places[t])  # [2,4]
         to_crop = inverse(crop)
         own, rest = (apply(to_crop, each @ to_picture[:, :3].T + to_picture[:, 3]) for each in (face, at_rest))
-        return Shot(frame.rgb, crop, Stance(own, rest, to_crop[:, :2] @ to_picture[:, :3]))
+        assert self.track.blendshapes is not None  # as the pose
+        blendshapes = self.track.blendshapes[resting]
+        return Shot(frame.rgb, crop, Stance(own, rest, to_crop[:, :2] @ to_picture[:, :3], blendshapes))
 
 
 class _Followed(Driver):
@@ -209,6 +208,17 @@ def in_time(frames: Iterable[T], times: Iterable[float]) -> Iterator[T]:
         while ahead is not None and abs(ahead.seconds - first - time) < abs(here.seconds - first - time):
             here, ahead = ahead, next(source, None)
         yield here
+
+
+def short_by(clip: NDArray[np.float64], driver: NDArray[np.float64]) -> float:
+    """Seconds by which a clip ends before the driver does, both given by their frames' times; 0 up to `HELD`."""
+    missing = _lasting(driver) - _lasting(clip)
+    return missing if missing > HELD else 0.0
+
+
+def _lasting(times: NDArray[np.float64]) -> float:
+    """From the first frame's time to the end of the last, which is shown as long as most are."""
+    return float(times[-1] - times[0] + np.median(np.diff(times))) if len(times) > 1 else 0.0
 
 
 _OPEN = 0.8

@@ -168,6 +168,11 @@ class _Source:
             times = tuple(float(time - shown[0]) for time in shown)
         return cls(role, path, False, info.width, info.height, len(times) if times else info.frame_count, times)
 
+    @property
+    def stream(self) -> tuple[Path, tuple[float, ...] | None]:
+        """What tells its frames from another's: a file taken at other times gives others."""
+        return self.path.resolve(), self.times
+
     def frames(self, warn: Callable[[str], None]) -> Iterator[Frame]:
         if self.still:
             return iter([Frame(read_image(self.path), 0, 0, 0.0)])
@@ -223,16 +228,16 @@ def _common_length(sources: Mapping[str, _Source], clips: Mapping[str, Clip], no
 def _first_pass(
     sources: Mapping[str, _Source], detector: Detector, notes: _Notes, on_progress: Progress
 ) -> dict[str, Clip]:
-    """The clips with their faces; a file that is two of them, as driver and truth often are, is followed once.
+    """The clips with their faces; where two are one stream, as driver and truth often are, it is followed once.
 
     Raises:
         NoFaceError: there is none in the driver.
     """
-    known, clips = dict[Path, Clip](), dict[str, Clip]()
+    known, clips = dict[Any, Clip](), dict[str, Clip]()
     for role, source in sources.items():
         if role != "matte":
-            path = source.path.resolve()
-            clips[role] = known[path] = known.get(path) or _followed(source, detector, notes, on_progress)
+            stream = source.stream
+            clips[role] = known[stream] = known.get(stream) or _followed(source, detector, notes, on_progress)
     landmarks.require_face(clips["driver"].track, str(sources["driver"].path))
     return clips
 
@@ -306,33 +311,37 @@ def _shown(metrics: Sequence[Metric], samples: Iterator[Sample], on_progress: Ca
 
 
 def _samples(sources: Mapping[str, _Source], clips: Mapping[str, Clip], frames: int, notes: _Notes) -> Iterator[Sample]:
-    """The moments that all clips have in common. A file is read once: what it is twice is one view."""
-    paths = {role: source.path.resolve() for role, source in sources.items()}
-    streams = {paths[role]: _endless(source, sources["output"], notes) for role, source in sources.items()}
-    clips_of = {paths[role]: clip for role, clip in clips.items()}
+    """The moments that all clips have in common. A stream is read once: what it is twice is one view."""
+    numbers = _numbered(sources)
+    streams = {numbers[role]: _endless(source, sources["output"], notes) for role, source in sources.items()}
+    clips_of = {numbers[role]: clip for role, clip in clips.items()}
     for index in range(frames):
-        now = {path: next(stream) for path, stream in streams.items()}
-        views = {path: View(now[path].rgb, _face(clip, index)) for path, clip in clips_of.items()}
-        seen = {role: views[paths[role]] for role in clips}
+        now = {number: next(stream) for number, stream in streams.items()}
+        views = {number: View(now[number].rgb, _face(clip, index)) for number, clip in clips_of.items()}
+        seen = {role: views[numbers[role]] for role in clips}
         yield Sample(
             index=index,
-            seconds=now[paths["output"]].seconds,
+            seconds=now[numbers["output"]].seconds,
             output=seen["output"],
             driver=seen["driver"],
             target=seen.get("target"),
             truth=seen.get("truth"),
-            matte=np.ascontiguousarray(now[paths["matte"]].rgb[:, :, 0]) if "matte" in paths else None,
+            matte=np.ascontiguousarray(now[numbers["matte"]].rgb[:, :, 0]) if "matte" in numbers else None,
         )
 
 
+def _numbered(sources: Mapping[str, _Source]) -> dict[str, int]:
+    """The number of each one's stream; the same where two are one."""
+    streams = [source.stream for source in sources.values()]
+    return {role: streams.index(source.stream) for role, source in sources.items()}
+
+
 def _endless(source: _Source, output: _Source, notes: _Notes) -> Iterator[Frame]:
-    """Its frames, a picture again and again, padded as the output was; see `_is_size_of`."""
+    """Its frames, padded as the output was, see `_is_size_of`; a picture again and again, the same object."""
     frames = source.frames(notes.add)
-    if source.still:
-        frames = repeat(next(frames))
-    if not _is_size_of(source, output) or source.size == output.size:
-        return frames
-    return (replace(frame, rgb=_padded(frame.rgb, output.height, output.width)) for frame in frames)
+    if _is_size_of(source, output) and source.size != output.size:
+        frames = (replace(frame, rgb=_padded(frame.rgb, output.height, output.width)) for frame in frames)
+    return repeat(next(frames)) if source.still else frames
 
 
 def _padded(rgb: Rgb, height: int, width: int) -> Rgb:

@@ -118,6 +118,11 @@ def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray
     return out
 
 
+def seen_shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray[np.float64]:
+    """`shares`, of a motion as the landmarker sees it: brows go farther than they are seen to (`BROWS_SEEN`)."""
+    return shares(rest, {**strength, "brows": strength["brows"] / BROWS_SEEN})
+
+
 FARTHEST_TURN = 20.0
 """Degrees: beyond, a photo has too little of a head's other side."""
 
@@ -194,7 +199,7 @@ def goals(
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
-    Brows go farther than the driver's are seen to (`BROWS_SEEN`).
+    Brows go farther than the driver's are seen to; see `seen_shares`.
 
     Args:
         driver: [T,478,3], as of `FaceTrack.mesh`.
@@ -206,7 +211,7 @@ def goals(
     Returns:
         [T,478,2] in the units of `rest`.
     """
-    share = shares(rest, {**strength, "brows": strength["brows"] / BROWS_SEEN})
+    share = seen_shares(rest, strength)
     moved: NDArray[np.float64] = rest + share[:, None] * ((driver - anchor) @ to_rest.T)
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up

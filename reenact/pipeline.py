@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
 from .check import hard_motion, hard_target
 from .compose import ComposeOptions, Composer, Drawn, Turn
+from .detectors import Detector
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
 from .dub import Clip, is_clip
@@ -214,13 +215,13 @@ class Run:
         if checkpoint and checkpoint.begin(self._job(target)):
             hooks.note(f"going on with {checkpoint.folder}")
         if self.clip:
-            self._read_expressions(store)
-            self.motion = self._follow_driver()
+            self._read_expressions()
+            self.acting = self._follow_driver()
             self.target, self.face = self._follow_clip(self.clip, wanted)
         else:
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
             if (options.fuse.method != "splice" or choosing) and self.face.inside is None:
-                self._read_expressions(store)
+                self._read_expressions()
         for line in hard_target(self.target, self.face):
             self._warn_once(f"{target}: {line}")
         self.crop = ffhq_crop(self.face.points)
@@ -239,12 +240,8 @@ class Run:
         self.nets = FaceLandmarkerNets.load(task).to(self.device)
         self.triangles = read_triangles(task)
         if not self.clip:
-            self.motion = self._follow_driver()
-        self.acting = Acting(self.motion, options.fuse, options.smooth, options.missing, self.device)
+            self.acting = self._follow_driver()
         self.track = self.acting.track
-        self.motion = replace(self.motion, track=self.track)
-        if self.clip:
-            self.acting.presence *= self.clip.presence
         self.rest = self._measured_target()
         self._begin_acting()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)
@@ -280,18 +277,25 @@ class Run:
     def _follow_clip(self, clip: Clip, wanted: Choice) -> tuple[Rgb, Landmarks]:
         """Follow a target that moves; its frame at rest, and the face there, are the photo."""
         motion = clip.follow(
-            self.motion.seconds, self.detector, wanted, self.options.smooth, self.options.align,
+            self.motion.seconds, self._landmarker, wanted, self.options.smooth, self.options.align,
             lambda done: self.hooks.progress("track target", done, None), self.checkpoint,
         )  # fmt: skip
         for line in hard_motion(motion, "target"):
             self._warn_once(f"{clip.path}: {line}")
+        self.acting.presence *= clip.presence
         return clip.photo()
 
-    def _read_expressions(self, store: WeightStore) -> None:
+    @cached_property
+    def _landmarker(self) -> Detector:
+        """The detector that knows expressions: the chosen one, if it does."""
+        if self.detector_name == "landmarker":
+            return self.detector
+        return landmarks.choose_detector("landmarker", self.store, self.device)[1]
+
+    def _read_expressions(self) -> None:
         """Have the detector's faces told what it does not know of them."""
         if self.detector_name != "landmarker":
-            _, reader = landmarks.choose_detector("landmarker", store, self.device)
-            self.detector = landmarks.WithExpressions(self.detector, reader)
+            self.detector = landmarks.WithExpressions(self.detector, self._landmarker)
 
     def _default_layers(self) -> str:
         return "paper" if self.options.fuse.method == "splice" else "expression"
@@ -358,15 +362,20 @@ class Run:
             self._said.add(line)
             self.hooks.warn(line)
 
-    def _follow_driver(self) -> Motion:
+    def _follow_driver(self) -> Acting:
+        """Follow the driver; its mesh, which takes memory, goes to disk before more is done."""
+
         def progress(done: int) -> None:
             self.hooks.progress("track", done, self.options.max_frames)
 
-        motion = self.driver.follow(self.detector, self.wanted, self.options.missing, progress, self.checkpoint)
+        options = self.options
+        motion = self.driver.follow(self.detector, self.wanted, options.missing, progress, self.checkpoint)
         self.hooks.motion(motion)
         for line in hard_motion(motion, "driver"):
             self.hooks.warn(f"{self.driver.path}: {line}")
-        return motion
+        acting = Acting(motion, options.fuse, options.smooth, options.missing, self.device)
+        self.motion = replace(motion, track=acting.track)
+        return acting
 
     def _invert_target(self) -> Inversion:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
@@ -435,7 +444,7 @@ class Run:
     def _begin_acting(self) -> None:
         """Choose the frames that relative motion starts from."""
         asked, acting = self.options.anchor, self.acting
-        acting.begin_at(self.rest.expression, asked)
+        acting.begin_at(self.clip.rest.to(self.device) if self.clip else self.rest.expression, asked)
         if asked is None and self.track.inside is not None and len(self.track) > 1 and not acting.absolute:
             self.hooks.note(f"anchor frame: {', '.join(map(str, dict.fromkeys(acting.anchors.tolist())))}")
 
@@ -501,8 +510,9 @@ class Run:
         """The photo moved as the driver moves, with the inside of the mouth and the folds of a generated face."""
         composer = self._composer(base)
         to_rest = canonical_axes(self.rest.mesh.cpu())[0].double().numpy()
-        stance = Stance(composer.rest, composer.rest, to_rest)
-        goal_of, turn_of, scenes = self._goal_of(), self._turn_of(), self.acting.scenes
+        blendshapes = self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy()
+        stance = Stance(composer.rest, composer.rest, to_rest, blendshapes)
+        goal_of, turn_of, scenes = self.acting.points(), self._turn_of(), self.acting.scenes
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
@@ -520,7 +530,7 @@ class Run:
     def _dubbed(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Each of the clip's frames, moved likewise from its own expression: all of it stands for the photo."""
         assert self.clip
-        clip, goal_of, scenes = self.clip, self._goal_of(), self.acting.scenes + self.clip.scenes
+        clip, goal_of, scenes = self.clip, self.acting.points(), self.acting.scenes + self.clip.scenes
         own, rest = clip.own.to(self.device), clip.rest.to(self.device)
         freed = own + self.acting.strength.to(self.device).clamp(0, 1) * (rest - own)
         wanted = self.acting.expressions(freed, own)
@@ -545,10 +555,6 @@ class Run:
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield shot.rgb, composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
-
-    def _goal_of(self) -> Callable[[int, Stance], NDArray[np.float64]]:
-        """Where the target's points [478,2] should be in a frame, in units of its crop."""
-        return self.acting.points(self.nets.blendshapes(self.rest.mesh)[0].cpu().numpy())
 
     def _turn_of(self) -> Callable[[int], Turn | None]:
         """Where a frame's turn of the driver's head takes the target's points; None: it stays."""

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..types import Floats, Score
+from ..types import Floats, Rgb, Score
 from ..weights import WeightStore
 from . import Context, Sample, View
 from ._series import NO_FACE, NO_TARGET, NO_TRUTH, by_frame, of_clip
@@ -77,12 +77,13 @@ class DlibIdentity:
 
 
 class IdentityMetric:
-    """See `metrics.Metric`. The target is looked at once."""
+    """See `metrics.Metric`. Of the target each picture is looked at once: a photo, or a clip's frame."""
 
     def __init__(self, embed: Embed) -> None:
         """`embed` is the network."""
         self._embed = embed
-        self._target: Floats | None = None
+        self._shown: Rgb | None = None  # of the target, last
+        self._target: Floats | None = None  # who is seen there
         self._given = {"target": False, "truth": False}
         self._distances: dict[str, list[float]] = {"target": [], "truth": []}
         self._cosines: dict[str, list[float]] = {"target": [], "truth": []}
@@ -90,16 +91,19 @@ class IdentityMetric:
 
     def update(self, sample: Sample) -> None:
         """See `metrics.Metric.update`."""
-        if sample.target is not None and not self._given["target"]:
-            self._target = self._embed(sample.target)
         output, driver = self._embed(sample.output), self._embed(sample.driver)
         truth = driver if sample.truth is sample.driver else self._embed(sample.truth) if sample.truth else None
-        self._compare("target", sample.target, output, self._target)
+        self._compare("target", sample.target, output, self._seen_in(sample.target))
         self._compare("truth", sample.truth, output, truth)
         # The same moments count in both.
         both = output is not None and driver is not None
         self._steadiness["output"].add(output if both else None)
         self._steadiness["driver"].add(driver if both else None)
+
+    def _seen_in(self, target: View | None) -> Floats | None:
+        if target and target.rgb is not self._shown:
+            self._shown, self._target = target.rgb, self._embed(target)
+        return self._target
 
     def _compare(self, other: str, view: View | None, a: Floats | None, b: Floats | None) -> None:
         self._given[other] |= view is not None

@@ -1,6 +1,7 @@
 """A clip as target: which of its frames comes when, and where its face would be without its own expression."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,18 @@ import torch
 from clips import make_clip
 from meshes import REST, TRIANGLES, opened, place
 
+from reenact import pipeline
 from reenact.acting import Stance
 from reenact.compose import ComposeOptions, Composer, Drawn
-from reenact.dub import in_time, is_clip
+from reenact.dub import in_time, is_clip, short_by
+from reenact.errors import NoFaceError
 from reenact.face_landmarker import canonical_axes, facing, head_pose, to_68
 from reenact.images import write_image
-from reenact.motion import INNER_LIPS, LIDS, STRETCHED, openable, placed
+from reenact.landmarks import WithExpressions
+from reenact.motion import INNER_LIPS, LIDS, PARTS, STRETCHED, goals, openable, placed
+from reenact.template import Motion
+from reenact.types import FaceTrack
+from reenact.weights import WeightStore
 
 ALL = {"mouth": 1.0, "eyes": 1.0, "brows": 1.0}
 
@@ -68,6 +75,14 @@ def test_no_more_than_the_next_frame_is_taken_ahead():
     assert len(taken) == 2
 
 
+@pytest.mark.parametrize(
+    ("rate", "count", "missing"), [(25, 50, 0), (5, 10, 0), (60, 120, 0), (25, 100, 0), (5, 8, 0.4), (25, 45, 0.2)]
+)
+def test_a_clip_is_too_short_where_its_last_frame_ends_before_the_drivers(rate, count, missing):
+    driver = 3 + np.arange(50) / 25
+    assert short_by(np.arange(count) / rate, driver) == pytest.approx(missing)
+
+
 def test_a_clip_is_told_by_its_content(tmp_path):
     write_image(tmp_path / "photo.mp4.png", np.zeros((32, 32, 3), np.uint8))
     (tmp_path / "words.txt").write_text("words")
@@ -94,7 +109,7 @@ def test_a_face_turned_to_the_camera_goes_back_to_where_it_was():
 
 def stance():
     """A mouth that is open now and shut at rest."""
-    return Stance(opened(REST, 0.05), REST, np.eye(2, 3))
+    return Stance(opened(REST, 0.05), REST, np.eye(2, 3), np.zeros(51, np.float32))
 
 
 def test_its_own_expression_is_taken_away_as_far_as_another_takes_its_place():
@@ -105,6 +120,18 @@ def test_its_own_expression_is_taken_away_as_far_as_another_takes_its_place():
     assert np.array_equal(here.freed(ALL), here.freed({**ALL, "mouth": 1.5}))  # more than all of it can't be
     half = here.freed(dict.fromkeys(ALL, 0.5))[lips]
     assert half == pytest.approx((here.own[lips] + here.rest[lips]) / 2, abs=1e-5)
+
+
+def test_its_brows_go_back_as_far_as_a_drivers_would_bring_them():
+    """Of both the landmarker sees as little."""
+    raised, brows = REST.copy(), list(PARTS["brows"])
+    raised[brows] -= [0, 0.02]
+    here = Stance(raised, REST, np.array([[1.0, 0, 0], [0, -1, 0]]), np.zeros(51, np.float32))
+    face = np.c_[REST * [1, -1], np.zeros(478)].astype(np.float32)
+    lowered = face.copy()
+    lowered[brows, 1] -= 0.02
+    driven = goals(lowered[None], face, REST, here.to_rest, ALL)[0] - REST
+    assert (here.freed(ALL) - here.own)[brows] == pytest.approx(driven[brows], abs=1e-5)
 
 
 def opening(points, eye):
@@ -178,3 +205,33 @@ def test_an_open_mouth_that_will_speak_other_words_shows_the_drawn_ones_inside()
     kept = composed(opened(REST, 0.06), inside=0.0)
     assert count(kept, 1) == 0
     assert count(kept, 2) > 0.4 * mouth.sum()
+
+
+# ---- Who follows it
+
+
+def test_a_clip_is_followed_by_the_landmarker_and_the_driver_by_the_detector_chosen(tmp_path, monkeypatch):
+    """The landmarker's mesh is laid on its own 68 points."""
+    unseen = np.full((2, 68, 2), np.nan, np.float32)
+    track = FaceTrack(unseen, unseen[:, 0, 0].copy(), np.zeros(2, bool), ())
+    seen = Motion(track, np.arange(2), np.arange(2) / 25, Fraction(1, 25))
+    used = {}
+
+    def follow_clip(self, seconds, detector, *more):
+        used["clip"] = detector
+        raise NoFaceError("enough")
+
+    def follow_driver(self, detector, *more):
+        used["driver"] = detector
+        return seen
+
+    monkeypatch.setattr(pipeline.landmarks, "choose_detector", lambda name, store, device: (name, name))
+    monkeypatch.setattr(pipeline.Clip, "follow", follow_clip)
+    monkeypatch.setattr(pipeline.Driver, "follow", follow_driver)
+    clips = make_clip(tmp_path / "clip.mp4"), make_clip(tmp_path / "driver.mp4")
+    for name in ("dlib", "landmarker"):
+        store, options = WeightStore(tmp_path), pipeline.Options(detector=name, device="cpu")
+        with pytest.raises(NoFaceError, match="enough"):
+            pipeline.Run(*clips, options, store, pipeline.Hooks())
+        assert used["clip"] == "landmarker"
+        assert used["driver"] == name if name == "landmarker" else isinstance(used["driver"], WithExpressions)

@@ -176,6 +176,15 @@ def test_a_file_that_is_driver_and_truth_is_followed_and_read_once(make, detecto
     assert seen.one[6:] == [False] * 6
 
 
+def test_a_clip_that_is_target_and_driver_comes_at_the_outputs_times_and_frame_by_frame(make, seen, tmp_path):
+    slow = make_clip(tmp_path / "d.mp4", range(0, 18, 3), size=SIZE)
+    evaluate(make("o.mp4"), slow, slow)
+    for now, (driver, target) in enumerate(zip(range(6), [0, 0, 1, 1, 1, 2], strict=True)):
+        for shown in (seen.greys[now], seen.faces[now]):
+            assert shown["driver"] == near(shade(driver))
+            assert shown["target"] == near(shade(target))
+
+
 def test_progress_is_told_by_stage(make):
     told = []
     evaluate(

@@ -1,5 +1,7 @@
 """The output against the driver, face by face: expression, gaze, pose, identity, on series whose answers are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from moments import FACELESS, clip, context, measured, samples, view
@@ -249,6 +251,16 @@ def test_the_target_is_looked_at_once():
     network = Angles()
     measured(IdentityMetric(network), samples([person(1)] * 5, [person(2)] * 5, target=person(3)))
     assert network.looks == 5 + 5 + 1
+
+
+def test_each_frame_of_a_clip_as_target_is_looked_at_and_none_twice():
+    first, last = person(0), person(60)
+    shown = [FACELESS, first, first, last]
+    moments = samples([person(0)] * 4, [person(2)] * 4)
+    network = Angles()
+    scores = measured(IdentityMetric(network), [replace(m, target=t) for m, t in zip(moments, shown, strict=True)])
+    assert scores["identity-target"].per_frame == pytest.approx([np.nan, 0, 0, 2], nan_ok=True)
+    assert network.looks == 4 + 4 + 3
 
 
 def test_without_target_and_truth_it_says_what_to_give():
