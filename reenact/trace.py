@@ -257,7 +257,8 @@ _WORSE, _BETTER = (214, 39, 40), (44, 160, 44)
 def plot_choice(choice: LayerChoice) -> Image.Image:
     """What each slot and each two add to the objective, and the sets that were tried.
 
-    Red is worse, green better. On the diagonal is a slot alone, above it what two add beyond their sum.
+    Red is worse, green better. On the diagonal is a slot alone, above it what two add beyond their sum; nothing where
+    they were not measured together.
     """
     count = len(choice.slots)
     table = _MARGIN + 2 * _LINE
@@ -288,12 +289,13 @@ def _draw_pairs(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> Non
     gains = choice.gains
     most = max(float(np.abs(gains).max()), 1e-9)
     for i, slot in enumerate(choice.slots):
-        y = top + _CELL * i
-        draw.text((_LEFT - 8, y + _CELL / 2), str(slot), _ink(slot in choice.chosen.slots), _FONT, "rm")
-        for j in range(i, len(choice.slots)):
-            x, value = _LEFT + _CELL * j, float(gains[i, j])
-            draw.rectangle([(x, y), (x + _CELL - 2, y + _CELL - 2)], _heat(value / most))
-            draw.text((x + _CELL / 2, y + _CELL / 2), f"{value:+.2f}", _INK, _FONT, "mm")
+        y = top + _CELL * (i + 0.5)
+        draw.text((_LEFT - 8, y), str(slot), _ink(slot in choice.chosen.slots), _FONT, "rm")
+    alone = ((slot, slot) for slot in choice.slots)
+    for i, j in (map(choice.slots.index, pair) for pair in (*alone, *choice.pairs)):
+        x, y, value = _LEFT + _CELL * j, top + _CELL * i, float(gains[i, j])
+        draw.rectangle([(x, y), (x + _CELL - 2, y + _CELL - 2)], _heat(value / most))
+        draw.text((x + _CELL / 2, y + _CELL / 2), f"{value:+.2f}", _INK, _FONT, "mm")
 
 
 def _draw_tried(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> None:
