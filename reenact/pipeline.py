@@ -655,13 +655,19 @@ class Run:
             picture = self.generator.synthesize(self.w[None], size)
             probe = expression.Probe(self.nets, picture)
             rest = probe(picture)[0]
-        goals, found = self.acting.expressions(rest), np.flatnonzero(self.track.found)
-        frames = found[telling(goals[found], rest)].tolist()
+        goals, shown = self.acting.expressions(rest), self._comparable()
+        frames = shown[telling(goals[shown], rest)].tolist()
         weight = self._weight(self.face.points, self.crop, COMPARED, self.options.target)
         return Swaps(
             self.generator, size, self.latent, self._inverted_frames(frames, anchor), anchor,
             unlike(self.vgg, picture, self.options.target, weight), probe, goals[frames], self.options.fuse.strength,
         )  # fmt: skip
+
+    def _comparable(self) -> NDArray[np.intp]:
+        """The frames with a face whose expression and latent change from the same anchor; all, where none does."""
+        # A latent's change is counted from the first scene's anchor, an expression's from that of its own scene.
+        same = self.track.found & (self.acting.absolute | (self.acting.anchors == self.acting.anchors[0]))
+        return np.flatnonzero(same if same.any() else self.track.found)
 
     def _inverted_frames(self, frames: list[int], start: Floats | None) -> Floats:
         """The latents [F,L,512] of some of the driver's frames, each found from `start`."""

@@ -2,12 +2,13 @@
 
 import json
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from reenact import trace
+from reenact import pipeline, trace
 from reenact.errors import UsageError
 from reenact.expression import NAMES, distance
 from reenact.fuse import FUSIONS, FuseOptions, chooses_layers
@@ -238,6 +239,21 @@ def test_the_moments_that_tell_are_far_from_rest_and_from_each_other():
     assert len(telling(goals, rest)) == MOMENTS
     assert telling(goals[:1], rest) == [0]
     assert len(telling(rest.expand(5, -1), rest)) == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "anchors", "absolute", "comparable"),
+    [
+        ([0, 1, 1, 1, 0, 1], [1, 1, 1, 4, 4, 4], False, [1, 2]),  # two scenes: those of the first
+        ([0, 1, 1, 1, 0, 1], [4] * 6, False, [1, 2, 3, 5]),  # an anchor that was asked for, the same for all
+        ([0, 1, 1, 1, 0, 1], [1, 1, 1, 4, 4, 4], True, [1, 2, 3, 5]),
+        ([0, 0, 0, 1, 0, 1], [0, 0, 0, 3, 3, 3], False, [3, 5]),  # the first scene shows no face
+    ],
+)
+def test_moments_are_of_the_scene_that_latents_change_from(found, anchors, absolute, comparable):
+    track = SimpleNamespace(found=np.array(found, bool))
+    run = SimpleNamespace(track=track, acting=SimpleNamespace(anchors=np.array(anchors), absolute=absolute))
+    assert pipeline.Run._comparable(run).tolist() == comparable
 
 
 # --- What is said -------------------------------------------------------------------------------
