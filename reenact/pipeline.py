@@ -42,7 +42,7 @@ from .solve import SolveOptions, Solver
 from .template import Motion
 from .tune import TuneOptions, Weights, tune, with_weights
 from .types import Affine, Floats, Frame, Inversion, Landmarks, Rgb
-from .weights import WeightStore, default_root
+from .weights import WeightStore, all_shipped, default_root, shipped_for
 
 T = TypeVar("T")
 POSES = ("own", "driver")
@@ -263,7 +263,8 @@ class Run:
             raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
         files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
         files = {name: path for name, path in files.items() if path.is_file()}
-        return job({"target": target, "driver": self.driver.path, **files}, self.options, program)
+        inputs = {"target": target, "driver": self.driver.path, **files, **all_shipped()}
+        return job(inputs, self.options, program)
 
     def _opened_clip(self, target: Path) -> Clip:
         """A target that moves, if what is asked for can be made of one."""
@@ -272,7 +273,7 @@ class Run:
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
-        if fuse.layers or not mapper.path_of(self.options.generator):
+        if fuse.layers or not shipped_for(self.options.generator, "mapper"):
             flag = "--layers" if fuse.layers else "--generator"
             raise UsageError(f"{flag}: {target} is a clip, which takes what expressions were learnt for; leave it out")
         return Clip(target, self._warn_once)
@@ -310,14 +311,14 @@ class Run:
 
     def _mapper(self) -> mapper.LatentMapper | None:
         """What shows expressions at once; None: they are solved for, or spliced."""
-        path = mapper.path_of(self.generator.name)
+        path = shipped_for(self.generator.name, "mapper")
         if self.options.fuse.method != "expression" or self.layers != self.generator.expression_layers or not path:
             return None
         return mapper.LatentMapper.load(path).to(self.device)
 
     def _encoder(self) -> encoder.Encoder | None:
         """What tells a picture's latent at a glance; None: there is none, and searches begin at the mean face."""
-        path = encoder.path_of(self.generator.name)
+        path = shipped_for(self.generator.name, "encoder")
         return encoder.Encoder.load(path).to(self.device) if path else None
 
     @torch.no_grad()

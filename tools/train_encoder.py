@@ -39,7 +39,7 @@ from reenact.metrics import View
 from reenact.metrics.identity import DlibIdentity
 from reenact.perceptual import load_vgg, lpips_distance, lpips_features
 from reenact.types import Floats, Landmarks, Rgb
-from reenact.weights import WeightStore, default_root
+from reenact.weights import WeightStore, default_root, shipped_for
 
 SEEN = 128  # pixels
 AT_ONCE = 10  # samples drawn together
@@ -91,7 +91,7 @@ class Styles:
     def __init__(self, generator: Generator, whitening: Whitening) -> None:
         self.generator, self.whitening = generator, whitening
         self.slots = list(generator.expression_layers)
-        path = mapper.path_of(generator.name)
+        path = shipped_for(generator.name, "mapper")
         assert path  # the default generator has one
         self.mapper = mapper.LatentMapper.load(path)
 
