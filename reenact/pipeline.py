@@ -638,7 +638,9 @@ class Run:
         """The slots that are best taken from the driver, the fixed ones where none are better; chosen once a run."""
         if self.checkpoint and self.checkpoint.has("layers"):
             with self.checkpoint.kept("layers") as file:
-                return tuple(file.read("slots", "iu", (None,), 64).tolist())
+                slots: Slots = tuple(file.read("slots", "iu", (None,), 64).tolist())
+            self.hooks.note(f"layers: {','.join(map(str, slots))}, as chosen before")
+            return slots
         progress = partial(self.hooks.progress, "layers")
         generator = self.generator
         choice = choose_layers(generator.live_layers, self.layers, self._swaps(), shaping(generator), progress)
