@@ -679,7 +679,7 @@ class Run:
         for frame in self.driver.frames():
             i = frame.index
             if i in frames:
-                make = partial(self._invert_frame, frame, crops[i], points[i], before, first=True)
+                make = partial(self._invert_frame, frame, crops[i], points[i], before, "telling")
                 found[i] = self._kept(f"telling-{i:06d}", make)
                 if len(found) == len(frames):
                     break
@@ -696,7 +696,7 @@ class Run:
             index = int(self.acting.anchors[0])
             points, crops = self._driver_crops()
             frame = next(f for f in self.driver.frames() if f.index == index)
-            return self._invert_frame(frame, crops[index], points[index], None)
+            return self._invert_frame(frame, crops[index], points[index], None, "anchor")
 
         return self._kept("anchor", found)
 
@@ -733,11 +733,11 @@ class Run:
         return w
 
     def _invert_frame(
-        self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None, first: bool = False
+        self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None, role: str = "driver"
     ) -> Floats:
-        """A frame's latent; where it is its scene's `first`, or there is no `start`, by more and longer steps."""
+        """A frame's latent; by more and longer steps where there is no `start`, and where its `role` is another."""
         options, target = self.options.driver, self.options.target
-        if first or start is None:
+        if role != "driver" or start is None:
             steps = max(options.steps, (self.options.steps or target.steps) // 2)
             options = replace(options, steps=steps, rate=target.rate)
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
@@ -745,7 +745,7 @@ class Run:
         picture = to_tensor(cut.rgb, self.device)
         start = self._start(picture, options) if start is None else start
         found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
-        self._heed(f"driver {frame.index}", found)
+        self._heed(f"{role} {frame.index}", found)
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 
