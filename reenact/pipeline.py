@@ -374,7 +374,7 @@ class Run:
         picture, weight = to_tensor(cut.rgb, self.device), None
         options = self.options.colours if self.mapper else self.options.target
         if self.options.tune and options.distance != "conv":
-            options = replace(PIVOT, steps=options.steps)
+            options = replace(options, sizes=PIVOT.sizes, near=PIVOT.near)
         start = self._start(picture, options)
         if self.mapper:
             start = self._showing(self.generator.mean_latent if start is None else start, self.rest.expression)

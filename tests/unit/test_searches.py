@@ -1,5 +1,6 @@
 """Which recipe each search of a run gets, and under which name it is told; the search itself is another's."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from reenact import pipeline
-from reenact.invert import DRIVER, TARGET
+from reenact.invert import DRIVER, PIVOT, TARGET
 from reenact.pipeline import Hooks, Options, Run
 
 CROP = np.array([[64.0, 0, 0], [0, 64, 0]])
@@ -35,6 +36,12 @@ def run(told=None, **options):
     made.generator, made.encoder, made.mapper = SimpleNamespace(sizes=(64,)), None, None
     made.vgg = made.whitening = made.checkpoint = None
     return made
+
+
+def test_a_generator_that_is_tuned_gets_a_nearer_pivot_by_the_recipe_that_was_asked_for(searched):
+    target = replace(TARGET, rate=0.5, patience=3, steps=7)
+    run(target=target, tune=True)._invert_target()
+    assert searched == [replace(target, sizes=PIVOT.sizes, near=PIVOT.near)]
 
 
 def test_searches_of_one_frame_are_told_by_what_they_are_for(searched):
