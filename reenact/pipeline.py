@@ -378,20 +378,16 @@ class Run:
         start = self._start(picture, options)
         if self.mapper:
             start = self._showing(self.generator.mean_latent if start is None else start, self.rest.expression)
-            weight = self._face_weight(cut.rgb.shape[0])
+            weight = self._weight(self.face.points, self.crop, cut.rgb.shape[0], options)
         options = replace(options, steps=self.options.steps or options.steps)
         found = invert(
             self.generator, self.vgg, picture, options, start, weight,
             on_step=lambda step, loss, w: self.hooks.progress("invert", step, options.steps), whitening=self.whitening,
-            shape=self._unlike if options.shape else None,
+            shape=self._shape_error if options.shape else None,
         )  # fmt: skip
         self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
         return found
-
-    def _face_weight(self, size: int) -> Tensor:
-        """Where the target's crop counts [1,1,size,size]."""
-        return face_weight(self.face.points, self.crop, size).to(self.device)
 
     def _tuned(self) -> Weights:
         """The weights with which the generator draws the target, from the checkpoint where they were found before."""
@@ -410,8 +406,9 @@ class Run:
         paper = self.options.target.distance == "conv"  # whose network may have no heads for another distance
         network = load_vgg(self.store, self.device, self._vgg_dtype()) if paper else self.vgg
         picture = to_tensor(cut_out(self.target, self.crop, size).rgb, self.device)
+        weight = face_weight(self.face.points, self.crop, size).to(self.device)
         found = tune(
-            self.generator, network, picture, self.w, size, options, self._face_weight(size),
+            self.generator, network, picture, self.w, size, options, weight,
             on_step=lambda step, loss: self.hooks.progress("tune", step, options.steps), whitening=self.whitening,
         )  # fmt: skip
         self.hooks.losses("tune", found.losses)
@@ -426,7 +423,7 @@ class Run:
         probe = expression.Probe(self.nets, picture)
         return _Rest(probe, probe.mesh(picture), probe(picture)[0])
 
-    def _unlike(self, picture: Tensor) -> Tensor:
+    def _shape_error(self, picture: Tensor) -> Tensor:
         """How far the points of a drawn face [1,3,S,S] are from the target's: mean square, in units of the picture."""
         shift = (self.rest.probe.mesh(picture) - self.rest.mesh)[..., :2].square()
         weights = torch.ones_like(shift)
