@@ -432,8 +432,9 @@ def _reenact(args: argparse.Namespace, console: Console) -> None:
         if getattr(args, flag):
             raise UsageError(f"--{flag.replace('_', '-')}: shows what a camera films, and {args.driver} is none")
     job = _checked(args)
-    trace = Trace(args.trace, overwrite=args.overwrite) if args.trace else None
     checkpoint = _checkpoint(job, console)
+    again = job.resume and checkpoint.exists
+    trace = Trace(args.trace, overwrite=args.overwrite, going_on=again) if args.trace else None
     try:
         frames = reenact(job.target, job.driver, job.options, store, _hooks(job, console, trace), checkpoint)
         pairs = _beside(job, frames) if job.side_by_side else ((frame, frame) for frame in frames)

@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import WeightsError
 from .generators import Generator
 from .invert import Whitening
-from .weights import read_tensors, shipped
+from .weights import read_tensors
 
 GRID = 8  # places, each way
 
@@ -56,11 +55,3 @@ class Encoder(nn.Module):
         encoder = cls(len(stored["readout.bias"]) // 512)
         encoder.load_state_dict(stored)
         return encoder.eval().requires_grad_(False)
-
-
-def path_of(generator: str) -> Path | None:
-    """The file of a generator's encoder; None: it has none, and searches begin at the mean face."""
-    try:
-        return shipped(f"{generator}_encoder.safetensors")
-    except WeightsError:
-        return None

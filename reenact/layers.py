@@ -94,6 +94,7 @@ class LayerChoice:
     """What was measured, tried and chosen."""
 
     slots: Slots  # the K that were free
+    pairs: tuple[tuple[int, int], ...]  # of them, that were measured together; others are taken to add up
     model: Model  # as measured with nothing of the driver's, one slot, and two
     fixed: Candidate
     tried: tuple[Candidate, ...]  # the programmes' answers
@@ -106,7 +107,7 @@ class LayerChoice:
 
     @property
     def gains(self) -> NDArray[np.float64]:
-        """[K,K]: what a slot alone adds to the objective, and above the diagonal what two add beyond their sum."""
+        """[K,K]: what a slot alone adds to the objective, and above the diagonal what `pairs` add beyond their sum."""
         return np.asarray(np.diag(_COUNTS @ self.model.linear) + np.tensordot(_COUNTS, self.model.product, 1))
 
     @property
@@ -140,8 +141,8 @@ def to_json(choice: LayerChoice) -> str:
         "nothing": terms(model.constant),
         "single": [{"slot": slot, **terms(model.linear[:, i])} for i, slot in enumerate(slots)],
         "pairs": [
-            {"slots": (slots[i], slots[j]), **terms(model.product[:, i, j])}
-            for i, j in combinations(range(len(slots)), 2)
+            {"slots": (first, second), **terms(model.product[:, slots.index(first), slots.index(second)])}
+            for first, second in choice.pairs
         ],
         "tried": [told(candidate) for candidate in choice.tried],
         "fixed": told(choice.fixed),
@@ -166,7 +167,7 @@ def choose_layers(
         paired: those of them that are measured in pairs too; of the others one is taken to add to another. None: all.
         on_step: told of (measurements made, about how many in all).
     """
-    pairs = list(combinations(slots if paired is None else paired, 2))
+    pairs = tuple(combinations(slots if paired is None else paired, 2))
     # Once round the best, mostly: as many again as there are slots, and a few answers.
     total, known = 1 + 2 * len(slots) + len(pairs) + REACH, dict[Slots, tuple[float, float]]()
 
@@ -182,7 +183,7 @@ def choose_layers(
         return Candidate(chosen, float(_COUNTS @ model(_vector(chosen, slots))), float(person), float(expression))
 
     first = model = _measured_model(slots, pairs, measured)
-    choice = LayerChoice(slots, first, drawn(fixed, first), ())
+    choice = LayerChoice(slots, pairs, first, drawn(fixed, first), ())
     centre: Slots = ()
     while True:
         for most in (*range(1, REACH + 1), len(slots)):
@@ -210,7 +211,7 @@ def _vector(chosen: Slots, slots: Slots) -> Vector:
     return np.isin(slots, chosen).astype(float)
 
 
-def _measured_model(slots: Slots, pairs: list[tuple[int, int]], measured: Callable[[Slots], Terms]) -> Model:
+def _measured_model(slots: Slots, pairs: Sequence[tuple[int, int]], measured: Callable[[Slots], Terms]) -> Model:
     nothing = measured(())
     linear = np.stack([measured((slot,)) - nothing for slot in slots], 1)
     product = np.zeros((2, len(slots), len(slots)))

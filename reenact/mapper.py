@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import WeightsError
 from .expression import DARK, NAMES, limited
-from .weights import read_tensors, shipped
+from .weights import read_tensors
 
 _SHARED = (
     *("jawOpen", "mouthFunnel", "mouthPucker", "mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch"),
@@ -57,14 +56,6 @@ class LatentMapper(nn.Module):
         mapper = cls(len(stored["last.bias"]) // 512, len(stored["first.bias"]))
         mapper.load_state_dict(stored)
         return mapper.eval().requires_grad_(False)
-
-
-def path_of(generator: str) -> Path | None:
-    """The file of a generator's mapper; None: it has none, and expressions are solved for."""
-    try:
-        return shipped(f"{generator}_mapper.safetensors")
-    except WeightsError:
-        return None
 
 
 _FARTHEST = 3.0

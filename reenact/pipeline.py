@@ -43,7 +43,7 @@ from .solve import SolveOptions, Solver
 from .template import Motion
 from .tune import TuneOptions, Weights, tune, with_weights
 from .types import Affine, Floats, Frame, Inversion, Landmarks, Rgb
-from .weights import WeightStore, default_root
+from .weights import WeightStore, all_shipped, default_root, shipped_for
 
 T = TypeVar("T")
 POSES = ("own", "driver")
@@ -260,7 +260,8 @@ class Run:
             raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
         files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
         files = {name: path for name, path in files.items() if path.is_file()}
-        return job({"target": target, "driver": self.driver.path, **files}, self.options, program)
+        inputs = {"target": target, "driver": self.driver.path, **files, **all_shipped()}
+        return job(inputs, self.options, program)
 
     def _opened_clip(self, target: Path) -> Clip:
         """A target that moves, if what is asked for can be made of one."""
@@ -269,7 +270,7 @@ class Run:
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
-        if fuse.layers or not mapper.path_of(self.options.generator):
+        if fuse.layers or not shipped_for(self.options.generator, "mapper"):
             flag = "--layers" if fuse.layers else "--generator"
             raise UsageError(f"{flag}: {target} is a clip, which takes what expressions were learnt for; leave it out")
         return Clip(target, self._warn_once)
@@ -314,14 +315,14 @@ class Run:
 
     def _mapper(self) -> mapper.LatentMapper | None:
         """What shows expressions at once; None: they are solved for, or spliced."""
-        path = mapper.path_of(self.generator.name)
+        path = shipped_for(self.generator.name, "mapper")
         if self.options.fuse.method != "expression" or self.layers != self.generator.expression_layers or not path:
             return None
         return mapper.LatentMapper.load(path).to(self.device)
 
     def _encoder(self) -> encoder.Encoder | None:
         """What tells a picture's latent at a glance; None: there is none, and searches begin at the mean face."""
-        path = encoder.path_of(self.generator.name)
+        path = shipped_for(self.generator.name, "encoder")
         return encoder.Encoder.load(path).to(self.device) if path else None
 
     @torch.no_grad()
@@ -382,24 +383,20 @@ class Run:
         picture, weight = to_tensor(cut.rgb, self.device), None
         options = self.options.colours if self.mapper else self.options.target
         if self.options.tune and options.distance != "conv":
-            options = replace(PIVOT, steps=options.steps)
+            options = replace(options, sizes=PIVOT.sizes, near=PIVOT.near)
         start = self._start(picture, options)
         if self.mapper:
             start = self._showing(self.generator.mean_latent if start is None else start, self.rest.expression)
-            weight = self._face_weight(cut.rgb.shape[0])
+            weight = self._weight(self.face.points, self.crop, cut.rgb.shape[0], options)
         options = replace(options, steps=self.options.steps or options.steps)
         found = invert(
             self.generator, self.vgg, picture, options, start, weight,
             on_step=lambda step, loss, w: self.hooks.progress("invert", step, options.steps), whitening=self.whitening,
-            shape=self._unlike if options.shape else None,
+            shape=self._shape_error if options.shape else None,
         )  # fmt: skip
         self._heed("target", found)
         self._show("target crop", 0, cut.rgb)
         return found
-
-    def _face_weight(self, size: int) -> Tensor:
-        """Where the target's crop counts [1,1,size,size]."""
-        return face_weight(self.face.points, self.crop, size).to(self.device)
 
     def _tuned(self) -> Weights:
         """The weights with which the generator draws the target, from the checkpoint where they were found before."""
@@ -418,8 +415,9 @@ class Run:
         paper = self.options.target.distance == "conv"  # whose network may have no heads for another distance
         network = load_vgg(self.store, self.device, self._vgg_dtype()) if paper else self.vgg
         picture = to_tensor(cut_out(self.target, self.crop, size).rgb, self.device)
+        weight = face_weight(self.face.points, self.crop, size).to(self.device)
         found = tune(
-            self.generator, network, picture, self.w, size, options, self._face_weight(size),
+            self.generator, network, picture, self.w, size, options, weight,
             on_step=lambda step, loss: self.hooks.progress("tune", step, options.steps), whitening=self.whitening,
         )  # fmt: skip
         self.hooks.losses("tune", found.losses)
@@ -434,7 +432,7 @@ class Run:
         probe = expression.Probe(self.nets, picture)
         return _Rest(probe, probe.mesh(picture), probe(picture)[0])
 
-    def _unlike(self, picture: Tensor) -> Tensor:
+    def _shape_error(self, picture: Tensor) -> Tensor:
         """How far the points of a drawn face [1,3,S,S] are from the target's: mean square, in units of the picture."""
         shift = (self.rest.probe.mesh(picture) - self.rest.mesh)[..., :2].square()
         weights = torch.ones_like(shift)
@@ -643,7 +641,9 @@ class Run:
         """The slots that are best taken from the driver, the fixed ones where none are better; chosen once a run."""
         if self.checkpoint and self.checkpoint.has("layers"):
             with self.checkpoint.kept("layers") as file:
-                return tuple(file.read("slots", "iu", (None,), 64).tolist())
+                slots: Slots = tuple(file.read("slots", "iu", (None,), 64).tolist())
+            self.hooks.note(f"layers: {','.join(map(str, slots))}, as chosen before")
+            return slots
         progress = partial(self.hooks.progress, "layers")
         generator = self.generator
         choice = choose_layers(generator.live_layers, self.layers, self._swaps(), shaping(generator), progress)
@@ -661,13 +661,19 @@ class Run:
             picture = self.generator.synthesize(self.w[None], size)
             probe = expression.Probe(self.nets, picture)
             rest = probe(picture)[0]
-        goals, found = self.acting.expressions(rest), np.flatnonzero(self.track.found)
-        frames = found[telling(goals[found], rest)].tolist()
+        goals, shown = self.acting.expressions(rest), self._comparable()
+        frames = shown[telling(goals[shown], rest)].tolist()
         weight = self._weight(self.face.points, self.crop, COMPARED, self.options.target)
         return Swaps(
             self.generator, size, self.latent, self._inverted_frames(frames, anchor), anchor,
             unlike(self.vgg, picture, self.options.target, weight), probe, goals[frames], self.options.fuse.strength,
         )  # fmt: skip
+
+    def _comparable(self) -> NDArray[np.intp]:
+        """The frames with a face whose expression and latent change from the same anchor; all, where none does."""
+        # A latent's change is counted from the first scene's anchor, an expression's from that of its own scene.
+        same = self.track.found & (self.acting.absolute | (self.acting.anchors == self.acting.anchors[0]))
+        return np.flatnonzero(same if same.any() else self.track.found)
 
     def _inverted_frames(self, frames: list[int], start: Floats | None) -> Floats:
         """The latents [F,L,512] of some of the driver's frames, each found from `start`."""
@@ -676,7 +682,7 @@ class Run:
         for frame in self.driver.frames():
             i = frame.index
             if i in frames:
-                make = partial(self._invert_frame, frame, crops[i], points[i], before, first=True)
+                make = partial(self._invert_frame, frame, crops[i], points[i], before, "telling")
                 found[i] = self._kept(f"telling-{i:06d}", make)
                 if len(found) == len(frames):
                     break
@@ -693,7 +699,7 @@ class Run:
             index = int(self.acting.anchors[0])
             points, crops = self._driver_crops()
             frame = next(f for f in self.driver.frames() if f.index == index)
-            return self._invert_frame(frame, crops[index], points[index], None)
+            return self._invert_frame(frame, crops[index], points[index], None, "anchor")
 
         return self._kept("anchor", found)
 
@@ -730,11 +736,11 @@ class Run:
         return w
 
     def _invert_frame(
-        self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None, first: bool = False
+        self, frame: Frame, crop: Affine, points: NDArray[np.floating], start: Tensor | None, role: str = "driver"
     ) -> Floats:
-        """A frame's latent; where it is its scene's `first`, or there is no `start`, by more and longer steps."""
+        """A frame's latent; by more and longer steps where there is no `start`, and where its `role` is another."""
         options, target = self.options.driver, self.options.target
-        if first or start is None:
+        if role != "driver" or start is None:
             steps = max(options.steps, (self.options.steps or target.steps) // 2)
             options = replace(options, steps=steps, rate=target.rate)
         cut = cut_out(frame.rgb, crop, max(size for size, _ in options.sizes))
@@ -742,7 +748,7 @@ class Run:
         picture = to_tensor(cut.rgb, self.device)
         start = self._start(picture, options) if start is None else start
         found = invert(self.generator, self.vgg, picture, options, start, weight, whitening=self.whitening)
-        self._heed(f"driver {frame.index}", found)
+        self._heed(f"{role} {frame.index}", found)
         self._show("driver crop", frame.index, cut.rgb)
         return found.latent.w
 

@@ -30,6 +30,7 @@ _SHEET = (
     "target crop", "reconstruction", "tuned", "driver", "driver crop", "fused", "warped", "mask", "composite",
 )  # fmt: skip
 _SHEET_HEIGHT = 256
+_LOSSES = "losses.csv"
 _INK, _PALE, _PAPER = (30, 30, 30), (225, 225, 225), (255, 255, 255)
 _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#17becf")
 
@@ -41,11 +42,17 @@ class Trace:
         total: number of frames that are to come, as soon as it is known; the frames shown are spread over it.
     """
 
-    def __init__(self, folder: Path, total: int | None = None, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, total: int | None = None, overwrite: bool = False, going_on: bool = False) -> None:
         """Make the folder.
 
+        Args:
+            folder: its place.
+            total: see above.
+            overwrite: write there though there is something in it; an earlier trace is removed.
+            going_on: with an earlier run, whose trace, where there is one, is added to.
+
         Raises:
-            UsageError: it can't be made or written to, or there is something in it and `overwrite` is false.
+            UsageError: it can't be made or written to, or holds something that it was not said to hold.
         """
         self.folder, self.total = folder, total
         self._once: dict[str, Rgb] = {}  # pictures of the sheets, small
@@ -54,9 +61,11 @@ class Trace:
         self._curves: dict[str, dict[str, tuple[float, ...]]] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if going_on and (folder / _LOSSES).is_file():
+                return
             if any(folder.iterdir()) and not overwrite:
                 raise UsageError(f"{folder}: there is something in it; -y writes there all the same")
-            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "layers.*", "notes.txt"))
+            _remove(folder, ("frame-*.png", "sheet-*.png", "loss-*.png", "layers.*", "notes.txt", *map(_file, _ONCE)))
             self._write_losses([("picture", "step", "loss")], "w")
         except OSError as error:
             raise UsageError(f"{folder}: can't be the trace's folder ({error.strerror}); name another") from error
@@ -69,8 +78,7 @@ class Trace:
 
     def _keep(self, stage: str, index: int, rgb: Rgb) -> None:
         once = stage in _ONCE
-        name = stage.replace(" ", "-")
-        Image.fromarray(rgb).save(self.folder / (f"{name}.png" if once else f"frame-{index:06d}-{name}.png"))
+        Image.fromarray(rgb).save(self.folder / (_file(stage) if once else f"frame-{index:06d}-{_file(stage)}"))
         if stage == "mask":
             self._face = _surroundings(rgb)
         near = rgb[self._face] if stage in _OF_TARGET else rgb
@@ -85,7 +93,7 @@ class Trace:
             out.write(line + "\n")
 
     def losses(self, name: str, losses: tuple[float, ...]) -> None:
-        """Keep the losses of one inversion, "target" or "driver INDEX": all as numbers, some as a curve."""
+        """Keep the losses of one search, "target", "tune" or "driver INDEX": all as numbers, some as a curve."""
         with self._writing():
             self._write_losses([(name, step, f"{loss:.6g}") for step, loss in enumerate(losses, 1)], "a")
             group, _, index = name.partition(" ")
@@ -114,8 +122,12 @@ class Trace:
         return index in {round(i * last / (FRAMES - 1)) for i in range(FRAMES)}
 
     def _write_losses(self, rows: Iterable[Sequence[object]], mode: str) -> None:
-        with (self.folder / "losses.csv").open(mode, newline="", encoding="utf-8") as out:
+        with (self.folder / _LOSSES).open(mode, newline="", encoding="utf-8") as out:
             csv.writer(out).writerows(rows)
+
+
+def _file(stage: str) -> str:
+    return stage.replace(" ", "-") + ".png"
 
 
 def _remove(folder: Path, patterns: Sequence[str]) -> None:
@@ -257,7 +269,8 @@ _WORSE, _BETTER = (214, 39, 40), (44, 160, 44)
 def plot_choice(choice: LayerChoice) -> Image.Image:
     """What each slot and each two add to the objective, and the sets that were tried.
 
-    Red is worse, green better. On the diagonal is a slot alone, above it what two add beyond their sum.
+    Red is worse, green better. On the diagonal is a slot alone, above it what two add beyond their sum; nothing where
+    they were not measured together.
     """
     count = len(choice.slots)
     table = _MARGIN + 2 * _LINE
@@ -288,12 +301,13 @@ def _draw_pairs(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> Non
     gains = choice.gains
     most = max(float(np.abs(gains).max()), 1e-9)
     for i, slot in enumerate(choice.slots):
-        y = top + _CELL * i
-        draw.text((_LEFT - 8, y + _CELL / 2), str(slot), _ink(slot in choice.chosen.slots), _FONT, "rm")
-        for j in range(i, len(choice.slots)):
-            x, value = _LEFT + _CELL * j, float(gains[i, j])
-            draw.rectangle([(x, y), (x + _CELL - 2, y + _CELL - 2)], _heat(value / most))
-            draw.text((x + _CELL / 2, y + _CELL / 2), f"{value:+.2f}", _INK, _FONT, "mm")
+        y = top + _CELL * (i + 0.5)
+        draw.text((_LEFT - 8, y), str(slot), _ink(slot in choice.chosen.slots), _FONT, "rm")
+    alone = ((slot, slot) for slot in choice.slots)
+    for i, j in (map(choice.slots.index, pair) for pair in (*alone, *choice.pairs)):
+        x, y, value = _LEFT + _CELL * j, top + _CELL * i, float(gains[i, j])
+        draw.rectangle([(x, y), (x + _CELL - 2, y + _CELL - 2)], _heat(value / most))
+        draw.text((x + _CELL / 2, y + _CELL / 2), f"{value:+.2f}", _INK, _FONT, "mm")
 
 
 def _draw_tried(draw: ImageDraw.ImageDraw, choice: LayerChoice, top: int) -> None:

@@ -49,11 +49,7 @@ class Tuning:
 
     weights: Weights
     losses: tuple[float, ...]
-
-    @property
-    def ran_away(self) -> bool:
-        """Whether the loss ended in no number."""
-        return not math.isfinite(self.losses[-1])
+    ran_away: bool = False  # a loss, or a weight that was found, was no number
 
 
 def tune(
@@ -97,16 +93,26 @@ def tune(
         perceptual = lpips_distance(lpips_features(network, views[which](drawn)), wanted[which]).sum()
         loss = perceptual + o.pixels * _mean_square(drawn - photo, counts)
         losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            return Tuning({}, tuple(losses))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        if edits and o.hold:
+        went_back = _went_back(loss)
+        if went_back and edits and o.hold:
             edit = edits[step % len(edits)]
-            (o.hold * edit.missed(network, tuned.synthesize(edit.w[None], size), o)).backward()  # type: ignore[no-untyped-call]  # the same
+            went_back = _went_back(o.hold * edit.missed(network, tuned.synthesize(edit.w[None], size), o))
+        if not went_back:
+            return Tuning({}, tuple(losses), ran_away=True)
         descent.step(o.rate * _ramp(step, o))
         if on_step:
             on_step(step + 1, losses[-1])
+    if not all(weight.isfinite().all() for weight in descent.found.values()):  # the last step led there
+        return Tuning({}, tuple(losses), ran_away=True)
     return Tuning(descent.found, tuple(losses))
+
+
+def _went_back(loss: Tensor) -> bool:
+    """Add a loss's gradient to the weights'; false where the loss is no number, and has none."""
+    if not loss.isfinite():
+        return False
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    return True
 
 
 @torch.no_grad()

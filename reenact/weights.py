@@ -368,12 +368,38 @@ def shipped(name: str) -> Path:
     Raises:
         WeightsError: it is in neither.
     """
-    package = Path(__file__).parent
-    folders = (package / "shipped", package.parent / "weights")
+    folders = _shipped_folders()
     for folder in folders:
         if (folder / name).is_file():
             return folder / name
     raise WeightsError(f"{name} is not in {' or '.join(map(str, folders))}; the installation is incomplete: reinstall")
+
+
+def _shipped_folders() -> tuple[Path, Path]:
+    package = Path(__file__).parent
+    return package / "shipped", package.parent / "weights"
+
+
+def all_shipped() -> dict[str, Path]:
+    """Every weight file that this project trained itself, by name."""
+    first_last = reversed(_shipped_folders())
+    return {path.name: path for folder in first_last for path in sorted(folder.glob("*.safetensors"))}
+
+
+_LEARNT_FOR = {"mobile": ("encoder", "mapper")}
+
+
+def shipped_for(generator: str, kind: str) -> Path | None:
+    """What this project trained for a generator; None: nothing of that kind.
+
+    Args:
+        generator: its name, or a user's file, for which there is nothing.
+        kind: "encoder", where the search for a picture begins; or "mapper", the latents of expressions.
+
+    Raises:
+        WeightsError: there should be one, and it is missing.
+    """
+    return shipped(f"{generator}_{kind}.safetensors") if kind in _LEARNT_FOR.get(generator, ()) else None
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:

@@ -264,6 +264,11 @@ class Paper:
         drawn = self._seen(self.generator.synthesize(w[None].float(), self.generator.sizes[-1]))
         return lpips_distance(drawn, self._truth).item()
 
+    @property
+    def start(self) -> str:
+        """Where the recipe begins: the paper's "zero", or the generator's "mean"."""
+        return "mean" if self.generator.origin.any() else "zero"
+
     def invert(self, steps: int, start: Tensor | None, on_step: OnStep) -> None:
         """So many steps of the recipe; from `start`, they go on as if never interrupted: it has no memory but w."""
         recipe = replace(PAPER, steps=steps, patience=steps)
@@ -285,8 +290,8 @@ def step_seconds(paper: Paper, sync: Sync) -> float:
 def run_paper(target: Path, steps: int, path: Path, device: torch.device) -> None:
     """The recipe in full: its losses, ST-LPIPS on the way and its own seconds, into `path`, again and again."""
     kept = path.with_suffix(".npz")  # the latent to go on from
-    run, start = _begun(path, kept, steps, target)
     paper, sync = Paper(target, device), sync_of(device)
+    run, start = _begun(path, kept, {"target": target.name, "steps": steps, "start": paper.start})
     before = len(run["losses"])
     clock = time.perf_counter()
 
@@ -299,7 +304,7 @@ def run_paper(target: Path, steps: int, path: Path, device: torch.device) -> Non
         if done % EVERY == 1 or done == steps:
             run["st_lpips"][str(done)] = paper.st_lpips(w)
             print(f"step {done}: loss {loss:.5g}, ST-LPIPS {run['st_lpips'][str(done)]:.4f}", flush=True)
-            write_arrays(kept, {"w": w.cpu().numpy()})
+            write_arrays(kept, {"w": w.cpu().numpy(), "step": np.array(done)})
             write_text(path, json.dumps(run, indent=1) + "\n")
         clock = time.perf_counter()
 
@@ -309,17 +314,34 @@ def run_paper(target: Path, steps: int, path: Path, device: torch.device) -> Non
     kept.unlink(missing_ok=True)
 
 
-def _begun(path: Path, kept: Path, steps: int, target: Path) -> tuple[dict[str, Any], Tensor | None]:
-    """An earlier run of this target, but for the step that its latent will do again; or a new one."""
-    fresh = {"target": target.name, "steps": steps, "seconds": 0.0, "losses": [], "st_lpips": {}}
-    if not kept.exists():
-        return fresh, None
+def _begun(path: Path, kept: Path, asked: dict[str, Any]) -> tuple[dict[str, Any], Tensor | None]:
+    """An earlier run of what is asked for, but for the step that its latent will do again; or a new one."""
+    other = "remove it, or name another file"
+    if not path.exists():
+        if kept.exists():
+            sys.exit(f"{kept}: is of a run whose record, {path}, is missing; {other}")
+        return {**asked, "seconds": 0.0, "losses": [], "st_lpips": {}}, None
     run = json.loads(path.read_text(encoding="utf-8"))
-    if {name: run[name] for name in ("target", "steps")} != {"target": target.name, "steps": steps}:
-        sys.exit(f"{path}: is of {run['target']} and {run['steps']} steps; remove it, or name another file")
-    run["losses"].pop()
+    done = len(run["losses"])
+    if {name: _known(run)[name] for name in asked} != asked:
+        sys.exit(f"{path}: is {_told(run)}; {other}")
+    if not kept.exists():
+        why = "is there already" if done == run["steps"] else f"can't be gone on with, {kept} is missing"
+        sys.exit(f"{path}: {why}: {_told(run)}; {other}")
     with np.load(kept) as file:
+        if file["step"] != done:  # it was cut off between the two
+            sys.exit(f"{kept}: is of step {file['step']}, {path} of step {done}; remove both, or name another file")
+        run["losses"].pop()
         return run, torch.from_numpy(file["w"])
+
+
+def _known(run: dict[str, Any]) -> dict[str, Any]:
+    """A record of the paper's recipe; those that do not say where it began are of when all began at zero."""
+    return {"start": "zero", **run}
+
+
+def _told(run: dict[str, Any]) -> str:
+    return f"of {len(run['losses'])} of {run['steps']} steps on {run['target']} from {_known(run)['start']}"
 
 
 def near_enough(
@@ -349,8 +371,8 @@ def against_paper(target: Path, driver: Path, options: Options, device: torch.de
     wanted = None
     if known is None:
         print(f"{record}: there is none, so what the paper's recipe comes to is not known; --paper --json writes it")
-    elif (known["target"], len(known["losses"])) != (target.name, known["steps"]):
-        print(f"{record}: is of {len(known['losses'])} of {known['steps']} steps on {known['target']}; not compared")
+    elif (known["target"], len(known["losses"]), _known(known)["start"]) != (target.name, known["steps"], paper.start):
+        print(f"{record}: is {_told(known)}, not of all steps on {target.name} from {paper.start}; not compared")
     else:
         wanted = known["st_lpips"][str(known["steps"])]
         print(f"after {known['steps']} steps its ST-LPIPS was {wanted:.4f}")
@@ -461,6 +483,8 @@ def main() -> None:
         return
     if args.driver is None:
         parser.error("DRIVER is missing")
+    if args.lengths and len(set(args.lengths)) < 2:
+        parser.error(f"--lengths {args.lengths[0]}: a line needs two lengths or more")
     common = {"start": args.start, "max_frames": args.max_frames, "device": args.device}
     options = replace(PRESETS[args.preset], **common)
     found = measure(args.target, args.driver, options)

@@ -12,6 +12,7 @@ Prints one line a clip, and how much memory a thousand frames more take.
 from __future__ import annotations
 
 import argparse
+import copy
 import subprocess
 import sys
 import tempfile
@@ -29,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from reenact import cli, plugins
-from reenact.generators import mobile
+from reenact.generators import Generator, mobile
 from reenact.images import read_image, to_tensor
 from reenact.types import Rgb
 from reenact.video import read_frames
@@ -50,11 +51,11 @@ class Tiny:
     live_layers = mobile.MobileGenerator.live_layers
     expression_layers = mobile.MobileGenerator.expression_layers
     paper_layers = mobile.MobileGenerator.paper_layers
-    sizes = (128, 256, 512, 1024)
+    sizes: tuple[int, ...] = (128, 256, 512, 1024)
 
     def __init__(self) -> None:
         random = torch.Generator().manual_seed(0)
-        self.mean_latent = torch.zeros(self.num_layers, 512)
+        self.origin = self.mean_latent = torch.zeros(self.num_layers, 512)
         self.covariance = torch.eye(512)
         self._tints = 0.002 * torch.randn(512, 3 * 8 * 8, generator=random)
         self._face = to_tensor(read_image(SAMPLES / "target.jpg"))
@@ -65,8 +66,26 @@ class Tiny:
         face = F.interpolate(self._face, (size, size), mode="area")
         return face + F.interpolate(tints, (size, size), mode="bilinear")
 
+    def map(self, z: Tensor) -> Tensor:
+        """[N,512] normal noise to [N,512] W: the same."""
+        return z
+
+    def layers_at(self, resolution: int) -> tuple[int, ...]:
+        """All at 4: one tint is the sum of all slots."""
+        return self.live_layers if resolution == 4 else ()
+
+    def copied(self) -> Tiny:
+        """The same, with tints of its own."""
+        twin = copy.copy(self)
+        twin._tints = self._tints.clone()
+        return twin
+
+    def weights(self) -> dict[str, Tensor]:
+        """What its pictures are tinted with."""
+        return {"tints": self._tints}
+
     @staticmethod
-    def create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> Tiny:
+    def create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> Generator:
         """As every generator's file has it."""
         return Tiny()
 

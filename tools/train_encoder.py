@@ -1,6 +1,6 @@
 """Fit what tells a face's latent by its colours: reenact/encoder.py.
 
-    python tools/train_encoder.py --samples encoder --pool 5600 --out weights/mobile_encoder.safetensors
+    python tools/train_encoder.py --samples encoder --pool 5610 --out weights/mobile_encoder.safetensors
 
 First the generator draws its own people, once, into the folder --samples, going on where an earlier run stopped: of one
 style, of two crossed, with the mean face's expressions (what the target's light and colours are found on), and pushed
@@ -39,7 +39,7 @@ from reenact.metrics import View
 from reenact.metrics.identity import DlibIdentity
 from reenact.perceptual import load_vgg, lpips_distance, lpips_features
 from reenact.types import Floats, Landmarks, Rgb
-from reenact.weights import WeightStore, default_root
+from reenact.weights import WeightStore, default_root, shipped_for
 
 SEEN = 128  # pixels
 AT_ONCE = 10  # samples drawn together
@@ -68,11 +68,12 @@ class Samples:
         live = list(generator.live_layers)
         for first in range(self.done, len(self.pictures), AT_ONCE):
             random = torch.Generator().manual_seed(seed * 1_000_003 + first)
-            w = torch.stack([styles.draw(i % KINDS, random) for i in range(AT_ONCE)])
+            end = min(first + AT_ONCE, len(self.pictures))
+            w = torch.stack([styles.draw(i % KINDS, random) for i in range(end - first)])
             pictures = generator.synthesize(w, SEEN).clamp(-1, 1).permute(0, 2, 3, 1)
-            self.pictures[first : first + AT_ONCE] = (pictures * 127.5 + 127.5).round().byte().numpy()
-            self.latents[first : first + AT_ONCE] = whitening.white(w[:, live]).half().numpy()
-            self._done.write_text(str(first + AT_ONCE))
+            self.pictures[first:end] = (pictures * 127.5 + 127.5).round().byte().numpy()
+            self.latents[first:end] = whitening.white(w[:, live]).half().numpy()
+            self._done.write_text(str(end))
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -91,7 +92,7 @@ class Styles:
     def __init__(self, generator: Generator, whitening: Whitening) -> None:
         self.generator, self.whitening = generator, whitening
         self.slots = list(generator.expression_layers)
-        path = mapper.path_of(generator.name)
+        path = shipped_for(generator.name, "mapper")
         assert path  # the default generator has one
         self.mapper = mapper.LatentMapper.load(path)
 
@@ -263,7 +264,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("weights/mobile_encoder.safetensors"))
     parser.add_argument("--samples", type=Path, default=Path("encoder"))
-    parser.add_argument("--pool", type=int, default=5_600)
+    parser.add_argument("--pool", type=int, default=5_610)
     parser.add_argument("--ridge", type=float, default=0.03)
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="to measure it on too")
     parser.add_argument("--seed", type=int, default=0)

@@ -47,7 +47,9 @@ class StyledConv(nn.Module):
         if self.scaled:  # demodulation makes up for any scale; a large one would leave fp16's range
             weight = weight / (weight.abs().amax((1, 2, 3), keepdim=True) * math.sqrt(weight[0].numel()))
         self.up, self.dtype, self.clamp = up, dtype, checkpoint.clamp or math.inf
-        self.energy: Tensor  # [O,I]; follows from the weight
+        # [O,I], of the weight as it was trained. A copy keeps it while its weight is tuned, and afterwards: so what is
+        # drawn is what was tuned, and a step of the weight is not undone by its own demodulation.
+        self.energy: Tensor
         self.register_buffer("energy", weight.square().sum((2, 3)))
         self.weight = nn.Parameter((weight.transpose(0, 1) if up else weight).to(dtype))  # [I,O,3,3] or [O,I,3,3]
         self.bias = nn.Parameter(tensors[f"{name}.bias"].to(dtype).reshape(-1, 1, 1))

@@ -117,9 +117,13 @@ def test_mean_and_covariance_are_those_of_w(generator):
     w = samples(generator, 4000)[:, 0]
     assert generator.mean_latent.shape == (generator.num_layers, 512)
     assert generator.mean_latent.dtype == generator.covariance.dtype == torch.float32
-    assert generator.origin.shape == generator.mean_latent.shape
     assert (w.mean(0) - generator.mean_latent).norm(dim=1).max() < 0.1 * w.std(0).norm()
     assert (w.T.cov() - generator.covariance).norm() < 0.15 * generator.covariance.norm()
+
+
+def test_the_papers_search_begins_at_zero_and_at_the_mean_where_zero_draws_no_face(generator, name):
+    zero = torch.zeros_like(generator.mean_latent)
+    assert torch.equal(generator.origin, zero if name.startswith("stylegan") else generator.mean_latent)
 
 
 # --- Pictures -----------------------------------------------------------------------------------

@@ -97,3 +97,4 @@ def test_a_run_chooses_tells_and_keeps(store, generator, people, tmp_path, monke
     assert len(again) == 3
     assert np.array_equal(again[0], first)
     assert used == [tuple(chosen)]
+    assert f"layers: {','.join(map(str, chosen))}, as chosen before" in said

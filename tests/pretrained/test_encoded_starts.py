@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from reenact import encoder, pipeline
+from reenact import pipeline
 from reenact.devices import quick_dtype
 from reenact.encoder import Encoder
 from reenact.generators import mobile
 from reenact.invert import COLOURS, TARGET, Whitening, invert
 from reenact.perceptual import load_vgg
 from reenact.pipeline import PRESETS, Hooks, Run
+from reenact.weights import shipped_for
 
 pytestmark = pytest.mark.pretrained
 
@@ -27,7 +28,7 @@ def generator(store):
 
 @pytest.fixture(scope="module")
 def learnt():
-    return Encoder.load(encoder.path_of("mobile"))
+    return Encoder.load(shipped_for("mobile", "encoder"))
 
 
 @pytest.mark.parametrize("seed", [11, 12, 13])

@@ -9,6 +9,7 @@ from reenact.face_landmarker import BLENDSHAPES, FaceLandmarkerNets
 from reenact.generators import mobile
 from reenact.invert import Whitening
 from reenact.motion import Basis
+from reenact.weights import shipped_for
 
 pytestmark = pytest.mark.pretrained
 SIZE = 256
@@ -20,7 +21,7 @@ def shown(store):
     cpu = torch.device("cpu")
     generator = mobile.create(store, cpu, torch.float32)
     nets = FaceLandmarkerNets.load(store.path("face_landmarker.task"))
-    white, learnt = Whitening(generator), mapper.LatentMapper.load(mapper.path_of("mobile"))
+    white, learnt = Whitening(generator), mapper.LatentMapper.load(shipped_for("mobile", "mapper"))
     slots = list(generator.expression_layers)
     neutral = torch.from_numpy(Basis.load().neutral)
 

@@ -1,10 +1,12 @@
 """What a run keeps: whole or not at all, for the same run only, and never taken unasked."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from reenact import pipeline
 from reenact import resume as module
 from reenact.errors import UsageError
 from reenact.resume import Checkpoint, job
@@ -145,3 +147,18 @@ def test_a_job_names_every_setting_and_tells_files_by_what_is_in_them(tmp_path):
     assert one.keys() == {"target", "program", "name", "inner.strength"}
     (tmp_path / "b").write_bytes(b"2")
     assert job({"target": tmp_path / "b"}, Outer(), "here")["target"] != one["target"]
+
+
+def test_a_run_with_weights_that_were_trained_anew_is_another_job(tmp_path, monkeypatch):
+    target, driver, learnt = (tmp_path / name for name in ("target.png", "driver.mp4", "mobile_mapper.safetensors"))
+    for path in (target, driver, learnt):
+        path.write_bytes(b"1")
+    monkeypatch.setattr(pipeline, "all_shipped", lambda: {learnt.name: learnt})
+    run = SimpleNamespace(
+        options=pipeline.Options(), checkpoint=None, device="cpu", detector_name="landmarker",
+        driver=SimpleNamespace(path=driver),
+    )  # fmt: skip
+    before = pipeline.Run._job(run, target)
+    learnt.write_bytes(b"2")
+    after = pipeline.Run._job(run, target)
+    assert {name for name in after if after[name] != before[name]} == {learnt.name}

@@ -6,7 +6,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from reenact import encoder
 from reenact.encoder import GRID, Encoder
 from reenact.invert import Whitening
 
@@ -63,8 +62,3 @@ def test_a_file_gives_the_same_encoder(tmp_path):
     path = tmp_path / "e.safetensors"
     save_file({name: value.contiguous() for name, value in made().state_dict().items()}, path)
     assert torch.equal(Encoder.load(path)(pictures(1, 64)), made()(pictures(1, 64)))
-
-
-def test_the_default_generator_has_one_and_others_none():
-    assert encoder.path_of("mobile").name == "mobile_encoder.safetensors"
-    assert encoder.path_of("nobody's") is None

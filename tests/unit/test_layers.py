@@ -2,11 +2,13 @@
 
 import json
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from reenact import pipeline, trace
 from reenact.errors import UsageError
 from reenact.expression import NAMES, distance
 from reenact.fuse import FUSIONS, FuseOptions, chooses_layers
@@ -239,6 +241,21 @@ def test_the_moments_that_tell_are_far_from_rest_and_from_each_other():
     assert len(telling(rest.expand(5, -1), rest)) == 1
 
 
+@pytest.mark.parametrize(
+    ("found", "anchors", "absolute", "comparable"),
+    [
+        ([0, 1, 1, 1, 0, 1], [1, 1, 1, 4, 4, 4], False, [1, 2]),  # two scenes: those of the first
+        ([0, 1, 1, 1, 0, 1], [4] * 6, False, [1, 2, 3, 5]),  # an anchor that was asked for, the same for all
+        ([0, 1, 1, 1, 0, 1], [1, 1, 1, 4, 4, 4], True, [1, 2, 3, 5]),
+        ([0, 0, 0, 1, 0, 1], [0, 0, 0, 3, 3, 3], False, [3, 5]),  # the first scene shows no face
+    ],
+)
+def test_moments_are_of_the_scene_that_latents_change_from(found, anchors, absolute, comparable):
+    track = SimpleNamespace(found=np.array(found, bool))
+    run = SimpleNamespace(track=track, acting=SimpleNamespace(anchors=np.array(anchors), absolute=absolute))
+    assert pipeline.Run._comparable(run).tolist() == comparable
+
+
 # --- What is said -------------------------------------------------------------------------------
 
 
@@ -268,6 +285,41 @@ def test_a_trace_has_the_choice_as_numbers_and_as_a_picture(tmp_path):
     start = told["nothing"]["person"] + WORTH * told["nothing"]["expression"]
     total = start + sum(alone[s] for s in chosen["slots"]) + sum(beyond[p] for p in combinations(chosen["slots"], 2))
     assert total == pytest.approx(chosen["predicted"])
+
+
+PAIRED = (0, 1, 2, 4)  # the first of `SLOTS`
+
+
+def test_pairs_that_were_not_measured_are_not_told():
+    choice = choose_layers(SLOTS, FIXED, Made(), paired=PAIRED)
+    told = json.loads(to_json(choice))["pairs"]
+    assert [tuple(two["slots"]) for two in told] == list(combinations(PAIRED, 2))
+    measure = Made()
+    person = {slots: measure(slots)[0] for slots in subsets(SLOTS, 2)}
+    for two in told:
+        first, second = two["slots"]
+        beyond = person[first, second] - person[first,] - person[second,] + measure.model.constant[0]
+        assert two["person"] == pytest.approx(beyond)
+
+
+def test_pairs_that_were_not_measured_are_left_blank(monkeypatch):
+    whole, some = (choose_layers(SLOTS, FIXED, Made(), paired=paired) for paired in (SLOTS, PAIRED))
+    monkeypatch.setattr(trace, "_draw_singles", lambda *words: None)
+    monkeypatch.setattr(trace, "_draw_tried", lambda *words: None)
+    for choice, pairs in ((whole, SLOTS), (some, PAIRED)):
+        pixels = np.asarray(trace.plot_choice(choice))
+        assert cells_drawn(pixels) == {(s, s) for s in SLOTS} | set(combinations(pairs, 2))
+
+
+def cells_drawn(pixels):
+    """The cells of the picture of a choice, as two slots, that are not its paper."""
+    top, side = trace._MARGIN + 7 * trace._LINE, trace._CELL
+    found = set()
+    for (i, row), (j, column) in product(enumerate(SLOTS), repeat=2):
+        y, x = top + side * i, trace._LEFT + side * j
+        if (pixels[y : y + side - 2, x : x + side - 2] != 255).any():
+            found.add((row, column))
+    return found
 
 
 def test_an_old_choice_goes_with_an_old_trace(tmp_path):

@@ -3,7 +3,6 @@
 import torch
 from safetensors.torch import save_file
 
-from reenact import mapper
 from reenact.expression import LIMITS, NAMES
 from reenact.mapper import ASKED, LatentMapper
 
@@ -45,8 +44,3 @@ def test_a_file_gives_the_same_map(tmp_path):
     save_file({name: value.contiguous() for name, value in made().state_dict().items()}, path)
     seen = torch.randn(4, len(NAMES)) * 0.2
     assert torch.equal(LatentMapper.load(path)(seen), made()(seen))
-
-
-def test_the_default_generator_has_one_and_others_none():
-    assert mapper.path_of("mobile").name == "mobile_mapper.safetensors"
-    assert mapper.path_of("nobody's") is None

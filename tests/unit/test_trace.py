@@ -123,10 +123,31 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 
 
 def test_overwriting_removes_an_earlier_trace_and_nothing_else(tmp_path):
-    for name in ("mine.txt", "frame-000003-mask.png"):
+    for name in ("mine.txt", "frame-000003-mask.png", "target-crop.png", "reconstruction.png", "tuned.png"):
         (tmp_path / name).write_text("x")
     Trace(tmp_path, overwrite=True)
     assert names(tmp_path, "*") == ["losses.csv", "mine.txt"]
+
+
+def test_a_run_that_goes_on_adds_to_its_trace(tmp_path):
+    begun = Trace(tmp_path, total=1)
+    begun.picture("target crop", 0, plain(8, 8, 10))
+    begun.losses("target", (0.5,))
+    begun.note("first")
+    (tmp_path / "layers.json").write_text("{}")
+    again = Trace(tmp_path, total=1, going_on=True)
+    again.losses("driver 0", (0.125,))
+    again.note("second")
+    assert names(tmp_path, "*.png") == ["loss-driver.png", "loss-target.png", "target-crop.png"]
+    assert (tmp_path / "layers.json").exists()
+    assert (tmp_path / "losses.csv").read_text().split() == ["picture,step,loss", "target,1,0.5", "driver", "0,1,0.125"]
+    assert (tmp_path / "notes.txt").read_text().split() == ["first", "second"]
+
+
+def test_a_run_that_goes_on_adds_to_nothing_but_a_trace(tmp_path):
+    (tmp_path / "mine.txt").write_text("x")
+    with pytest.raises(UsageError, match="-y"):
+        Trace(tmp_path, going_on=True)
 
 
 def test_a_file_is_no_folder(tmp_path):

@@ -127,6 +127,26 @@ def test_a_search_that_runs_away_changes_nothing(generator, photo, pivot):
     assert torch.equal(drawn(with_weights(generator, tuning.weights), pivot), drawn(generator, pivot))
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("spoilt", ["the loss", "its gradient"])
+def test_an_edit_that_runs_away_changes_nothing(generator, photo, pivot, monkeypatch, spoilt, steps):
+    """Even at the last step, whose weights no loss is measured with."""
+
+    def missed(edit, network, drawn, options):
+        nothing = drawn.sum() * 0
+        return nothing * float("nan") if spoilt == "the loss" else nothing.sqrt()  # whose slope at 0 is infinite
+
+    monkeypatch.setattr("reenact.tune._Edit.missed", missed)
+    tuning = tune(generator, Eyes(), photo, pivot, SIZE, replace(QUICK, steps=steps))
+    assert tuning.ran_away
+    assert not tuning.weights
+
+
+def test_no_steps_change_nothing_and_do_not_run_away(generator, photo, pivot):
+    tuning = tune(generator, Eyes(), photo, pivot, SIZE, replace(QUICK, steps=0))
+    assert (dict(tuning.weights), tuning.losses, tuning.ran_away) == ({}, (), False)
+
+
 def test_half_the_bits_are_tuned_in_whole_steps(photo, pivot, generator):
     """Steps much smaller than what half the bits can hold add up."""
     quick = stylegans.build(generator.checkpoint, torch.bfloat16)

@@ -21,7 +21,7 @@ import pytest
 
 from reenact import weights
 from reenact.errors import UsageError, WeightsError
-from reenact.weights import WeightStore, default_root, entries, licences, shipped
+from reenact.weights import WeightStore, all_shipped, default_root, entries, licences, shipped, shipped_for
 
 ONE, TWO = b"one" * 1000, b"two" * 2000  # the contents of the weight files one.bin and two.bin
 
@@ -545,6 +545,27 @@ def test_shipped_files_are_found_in_the_wheel_first_then_in_the_checkout(
         file.parent.mkdir(parents=True)
         file.touch()
         assert shipped("heads") == file
+
+
+def test_what_is_learnt_for_a_generator_must_be_there_and_others_have_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("encoder", "mapper"):
+        assert shipped_for("mobile", kind) == shipped(f"mobile_{kind}.safetensors")
+        assert shipped_for("stylegan2", kind) is None
+        assert shipped_for("me/mobile.safetensors", kind) is None
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "reenact" / "weights.py"))
+    with pytest.raises(WeightsError, match=r"mobile_mapper.safetensors is not in .*reinstall"):
+        shipped_for("mobile", "mapper")
+
+
+def test_all_that_is_shipped_is_what_would_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "__file__", str(tmp_path / "reenact" / "weights.py"))
+    for path in ("weights/a.safetensors", "weights/b.safetensors", "reenact/shipped/b.safetensors"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "weights" / "a.md").touch()
+    assert all_shipped() == {name: shipped(name) for name in ("a.safetensors", "b.safetensors")}
 
 
 # --- What the project ships ---------------------------------------------------------------------

@@ -1,0 +1,55 @@
+"""Which recipe each search of a run gets, and under which name it is told; the search itself is another's."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from reenact import pipeline
+from reenact.invert import DRIVER, PIVOT, TARGET
+from reenact.pipeline import Hooks, Options, Run
+
+CROP = np.array([[64.0, 0, 0], [0, 64, 0]])
+POINTS = np.array([[x, y] for x in range(20, 44) for y in range(20, 44)], np.float32)[:68]
+
+
+@pytest.fixture
+def searched(monkeypatch):
+    """The recipes that `invert` is given."""
+    recipes = []
+
+    def invert(generator, network, picture, options, *more, **named):
+        recipes.append(options)
+        return SimpleNamespace(losses=(0.5,), ran_away=False, latent=SimpleNamespace(w=np.zeros((2, 512), np.float32)))
+
+    monkeypatch.setattr(pipeline, "invert", invert)
+    return recipes
+
+
+def run(told=None, **options):
+    """A run of which only what a search needs is there."""
+    made = Run.__new__(Run)
+    made.options, made.device, made.hooks = Options(**options), torch.device("cpu"), Hooks(losses=told or Hooks.losses)
+    made.target, made.crop, made.face = np.zeros((64, 64, 3), np.uint8), CROP, SimpleNamespace(points=POINTS)
+    made.generator, made.encoder, made.mapper = SimpleNamespace(sizes=(64,)), None, None
+    made.vgg = made.whitening = made.checkpoint = None
+    return made
+
+
+def test_a_generator_that_is_tuned_gets_a_nearer_pivot_by_the_recipe_that_was_asked_for(searched):
+    target = replace(TARGET, rate=0.5, patience=3, steps=7)
+    run(target=target, tune=True)._invert_target()
+    assert searched == [replace(target, sizes=PIVOT.sizes, near=PIVOT.near)]
+
+
+def test_searches_of_one_frame_are_told_by_what_they_are_for(searched):
+    told = []
+    frame, start = SimpleNamespace(rgb=np.zeros((64, 64, 3), np.uint8), index=3), torch.zeros(2, 512)
+    made = run(lambda name, losses: told.append(name))
+    made._invert_frame(frame, CROP, POINTS, None, "anchor")
+    made._invert_frame(frame, CROP, POINTS, start, "telling")
+    made._invert_frame(frame, CROP, POINTS, start)
+    assert told == ["anchor 3", "telling 3", "driver 3"]
+    assert [each.steps for each in searched] == [TARGET.steps // 2, TARGET.steps // 2, DRIVER.steps]
