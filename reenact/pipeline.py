@@ -96,7 +96,7 @@ PRESETS: dict[str, Options] = {
         target=replace(TARGET, steps=60),
         solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
-        tuning=TuneOptions(steps=80),
+        tuning=TuneOptions(steps=120),
     ),
     "balanced": Options(),
     "fast": Options(

@@ -30,8 +30,8 @@ OnStep = Callable[[int, float], None]
 class TuneOptions:
     """How to tune."""
 
-    steps: int = 40
-    rate: float = 0.006  # of a weight, in its tensor's rms: generators differ in scale, and so do their layers
+    steps: int = 60
+    rate: float = 0.0012  # of a weight, in its tensor's rms: generators differ in scale, and so do their layers
     warm_up: int = 3
     decay: float = 0.5  # the share of the steps over which the rate falls to nothing
     seen: int = 256  # pixels that features are compared at: of the whole picture, and in turn of its middle, closer
