@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion
+from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion, plugins
 from .acting import Acting, Stance
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
@@ -264,14 +264,18 @@ class Run:
 
     def _opened_clip(self, target: Path) -> Clip:
         """A target that moves, if what is asked for can be made of one."""
-        fuse = self.options.fuse
+        fuse, generator = self.options.fuse, self.options.generator
         if fuse.method != "expression":
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
-        if fuse.layers or not mapper.path_of(self.options.generator):
-            flag = "--layers" if fuse.layers else "--generator"
-            raise UsageError(f"{flag}: {target} is a clip, which takes what expressions were learnt for; leave it out")
+        if not mapper.path_of(generator):
+            learnt = ", ".join(filter(mapper.path_of, plugins.names("generators")))
+            needed = f"which needs a generator whose expressions were learnt: {learnt}"
+            raise UsageError(f"--generator {generator}: {target} is a clip, {needed}")
+        if fuse.layers:
+            needed = "which takes the layers that expressions were learnt for; leave --layers out"
+            raise UsageError(f"--layers {fuse.layers}: {target} is a clip, {needed}")
         return Clip(target, self._warn_once)
 
     def _follow_clip(self, clip: Clip, wanted: Choice) -> tuple[Rgb, Landmarks]:
