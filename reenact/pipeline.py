@@ -1,7 +1,7 @@
-"""The way through: a target picture and a driver in, frames out.
+"""The way through: a target, picture or clip, and a driver in, frames out.
 
-Two passes over the driver, so that no frames pile up: the first keeps only where the face is and what it
-expresses, which is then smoothed as a whole; the second makes the frames, one at a time.
+Two passes over the driver, and over a target that is a clip, so that no frames pile up: the first keeps only where the
+face is and what it expresses, which is then smoothed as a whole; the second makes the frames, one at a time.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Options:
     blend: BlendOptions = field(default_factory=BlendOptions)
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
-    pose: str = "own"  # the head stays as in the photo, or turns with the "driver"
+    pose: str = "own"  # the head stays as in the target, or, a photo's, turns with the "driver"
     target_face: str = "largest"  # `follow.parse_choice` reads it
     driver_face: str = "largest"
     missing: str = "hold"  # one of `driver.MISSING`: what comes where the driver shows no face
@@ -121,7 +121,10 @@ def check_tuning(options: Options) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may want to hear of. Stages: 'track', 'invert', 'layers', 'tune', 'solve', 'frames'."""
+    """What a caller may want to hear of.
+
+    Stages: 'track', 'track target' (a clip), 'invert', 'layers', 'tune', 'solve', 'frames'.
+    """
 
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -144,8 +147,8 @@ def reenact(
     """Yield the target making the driver's expressions, one frame for each of the driver's.
 
     Args:
-        target: a picture of a person.
-        driver: a video of a person, or a picture, which gives a single frame, or a motion template.
+        target: a picture of a person, or a clip, which keeps its own motion but for its expressions.
+        driver: a video of a person, or a picture, which gives a single frame and moves no clip, or a motion template.
         options: `PRESETS` has good ones.
         store: where third-party weights are kept and how they are fetched.
         hooks: progress, warnings, intermediate pictures.
@@ -173,7 +176,7 @@ def reenact(
 
 @dataclass(frozen=True, eq=False)
 class _Rest:
-    """The target's face, measured in the photo."""
+    """The target's face, measured in the photo; of a clip, in its frame at rest."""
 
     probe: expression.Probe
     mesh: Tensor  # [1,478,3] in units of the crop
