@@ -20,7 +20,7 @@ from .align import cut_out, ffhq_crop
 from .cuts import CutFinder
 from .detectors import Detector
 from .devices import choose_device
-from .dub import is_clip
+from .dub import is_clip, short_by
 from .face_landmarker import BLENDSHAPES
 from .follow import Choice
 from .geometry import scale_of
@@ -117,8 +117,7 @@ def check(
     _, detector = landmarks.choose_detector("landmarker", store, choose_device(device))
     if is_clip(target):
         seen, target_findings = _moving(target, detector, target_face, on_progress)
-        if is_image(driver):
-            target_findings.append(Finding("target", "clip", True, "is a clip, which takes a video as driver"))
+        target_findings += _together(target, driver)
     else:
         seen, target_findings = _target(read_image(target), detector, target_face)
     if is_image(driver):
@@ -149,17 +148,27 @@ def _moving(
     looked = _looked_at(path, detector, choice, on_progress)
     facts, missing, count = looked.facts, looked.there.count(False), len(looked.there)
     if not looked.seen:
-        return facts, [
-            Finding("target", "face", True, f"no face is found in any of {count} frames that were looked at")
-        ]
+        return facts, [_never("target", looked, choice)]
     facts["face"] = asdict(looked.typical()) | {"yaw at most": looked.worst().yaw}
     findings = list(_of_face("target", looked.worst()))
     if missing:
         says = f"no face in {missing} of {count} frames that were looked at; they stay as they are"
         findings.append(Finding("target", "missing", False, says))
+    if facts["cuts"]:
+        says = f"{facts['cuts']} cuts; each scene is followed by itself, and is at rest in a frame of its own"
+        findings.append(Finding("target", "cuts", False, says))
     if cast(int, facts["faces"]) > 1 and choice == Choice():
         findings.append(_crowd("target", cast(int, facts["faces"]), "--target-face"))
     return facts, findings
+
+
+def _together(clip: Path, driver: Path) -> Iterator[Finding]:
+    """What is hard of a target that is a clip and of that driver."""
+    if is_image(driver):
+        yield Finding("target", "clip", True, "is a clip, which takes a video as driver")
+    elif missing := short_by(picture_times(clip), picture_times(driver)):
+        says = f"ends {missing:.1f} s before the driver does; its last frame is held"
+        yield Finding("target", "length", False, says)
 
 
 def _still(rgb: Rgb, detector: Detector, choice: Choice) -> tuple[dict[str, object], list[Finding]]:
@@ -175,7 +184,7 @@ def _picture(
     facts: dict[str, object] = {"width": rgb.shape[1], "height": rgb.shape[0], "faces": len(faces)}
     face = choice.pick(faces)
     if face is None:
-        return facts, None, [_absent(about, faces, choice)]
+        return facts, None, [_absent(about, len(faces), choice)]
     seen = measured(rgb, face)
     findings = list(_of_face(about, seen))
     if len(faces) > 1 and choice == Choice():
@@ -183,10 +192,19 @@ def _picture(
     return facts | {"face": asdict(seen)}, seen, findings
 
 
-def _absent(about: str, faces: list[Landmarks], choice: Choice) -> Finding:
+def _absent(about: str, count: int, choice: Choice) -> Finding:
+    """Of a picture with so many faces, none of which is the one meant."""
     says = "no face is found; it needs one that is seen from the front or half aside"
-    if faces:
-        says = f"there is no face {choice}; {len(faces)} are found, counted from the left from 0"
+    if count:
+        says = f"there is no face {choice}; {count} are found, counted from the left from 0"
+    return Finding(about, "face", True, says)
+
+
+def _never(about: str, looked: _Looked, choice: Choice) -> Finding:
+    """Of a clip that shows the face meant in no frame."""
+    if faces := cast(int, looked.facts["faces"]):
+        return _absent(about, faces, choice)
+    says = f"no face is found in any of {len(looked.there)} frames that were looked at"
     return Finding(about, "face", True, says)
 
 
@@ -250,7 +268,7 @@ def _clip(
 ) -> tuple[dict[str, object], list[Finding]]:
     looked = _looked_at(path, detector, choice, on_progress)
     facts, seen, looks = looked.facts, looked.seen, looked.looks
-    findings = list(_of_clip(facts, looked.times, looked.there, looked.every))
+    findings = list(_of_clip(looked, choice))
     if seen:
         facts["face"] = asdict(looked.typical()) | {"yaw at most": looked.worst().yaw}
         findings += _of_face("driver", looked.worst())
@@ -264,15 +282,16 @@ def _clip(
     return facts, findings
 
 
-def _of_clip(facts: dict[str, object], times: NDArray[np.float64], there: list[bool], every: int) -> Iterator[Finding]:
-    missing, looked = there.count(False), len(there)
-    if missing == looked:
-        yield Finding("driver", "face", True, f"no face is found in any of {looked} frames that were looked at")
+def _of_clip(looked: _Looked, choice: Choice) -> Iterator[Finding]:
+    facts, times, there = looked.facts, looked.times, looked.there
+    missing, count = there.count(False), len(there)
+    if missing == count:
+        yield _never("driver", looked, choice)
     elif missing:
-        first = times[min(there.index(False) * every, len(times) - 1)] - times[0]
+        first = times[min(there.index(False) * looked.every, len(times) - 1)] - times[0]
         yield Finding(
             "driver", "missing", False,
-            f"no face in {missing} of {looked} frames that were looked at, first at {first:.1f} s; the last expression "
+            f"no face in {missing} of {count} frames that were looked at, first at {first:.1f} s; the last expression "
             "is held, or --on-missing fade, skip or fail",
         )  # fmt: skip
     if facts["cuts"]:

@@ -202,7 +202,8 @@ def _add_look(group: _Group) -> None:
     _add(group, "--regions", "fuse.regions", "LIST", str, regions)
     motion = "relative: what changes in the driver's face since the anchor frame; absolute: that face as it is"
     _add(group, "--motion", "fuse.motion", "HOW", str, motion)
-    pose = "own: the head of TARGET stays as it is; driver: it turns as the driver's does, up to 20 degrees each way"
+    pose = "own: the head of TARGET stays as it is; driver: it turns as the driver's does, up to 20 degrees each way, "
+    pose += "unless TARGET is a clip"
     _add(group, "--pose", "pose", "WHOSE", str, pose)
     anchor = "the driver's frame, counted from 0, that looks as TARGET does (default: the most alike)"
     _add(group, "--anchor-frame", "anchor", "N", _whole(0), anchor)
@@ -215,11 +216,13 @@ def _add_look(group: _Group) -> None:
     layers = (
         "slots of the latent that may change: 2,4,7-9, or by resolution 8x8,16x16, or by the paper's number p4,p5, or "
     )
-    layers += "paper, expression or, with --fuse splice, auto: the best for this pair (default: what suits --fuse)"
+    layers += "paper, expression or, with --fuse splice, auto: the best for this pair; not if TARGET is a clip "
+    layers += "(default: what suits --fuse)"
     _add(group, "--layers", "fuse.layers", "LIST", str, layers)
     steps = "steps at most to find TARGET in the generator (default: what suits --preset and --fuse)"
     _add(group, "--steps", "steps", "N", _whole(1), steps)
-    tuned = "tune the generator to TARGET first; goes with --fuse splice and --preset paper, which show its faces whole"
+    tuned = "tune the generator to TARGET first, a picture; goes with --fuse splice and --preset paper, which show its "
+    tuned += "faces whole"
     group.add_argument("--tune", dest=f"{_SETTING}tune", action="store_true", default=None, help=tuned)
     keys = "expressions of DRIVER that --fuse solve searches for at most; the others lie between"
     _add(group, "--keys", "solve.keys", "N", _whole(1), keys)

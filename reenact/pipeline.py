@@ -1,7 +1,7 @@
-"""The way through: a target picture and a driver in, frames out.
+"""The way through: a target, picture or clip, and a driver in, frames out.
 
-Two passes over the driver, so that no frames pile up: the first keeps only where the face is and what it
-expresses, which is then smoothed as a whole; the second makes the frames, one at a time.
+Two passes over the driver, and over a target that is a clip, so that no frames pile up: the first keeps only where the
+face is and what it expresses, which is then smoothed as a whole; the second makes the frames, one at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion
+from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion, plugins
 from .acting import Acting, Stance
 from .align import AlignOptions, cut_out, ffhq_crop, steady_crops
 from .blend import Blender, BlendOptions, Face, settling, with_forehead
@@ -70,7 +70,7 @@ class Options:
     blend: BlendOptions = field(default_factory=BlendOptions)
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
-    pose: str = "own"  # the head stays as in the photo, or turns with the "driver"
+    pose: str = "own"  # the head stays as in the target, or, a photo's, turns with the "driver"
     target_face: str = "largest"  # `follow.parse_choice` reads it
     driver_face: str = "largest"
     missing: str = "hold"  # one of `driver.MISSING`: what comes where the driver shows no face
@@ -121,7 +121,10 @@ def check_tuning(options: Options) -> None:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a caller may want to hear of. Stages: 'track', 'invert', 'layers', 'tune', 'solve', 'frames'."""
+    """What a caller may want to hear of.
+
+    Stages: 'track', 'track target' (a clip), 'invert', 'layers', 'tune', 'solve', 'frames'.
+    """
 
     progress: Callable[[str, int, int | None], None] = lambda stage, done, total: None
     note: Callable[[str], None] = lambda line: None
@@ -144,8 +147,8 @@ def reenact(
     """Yield the target making the driver's expressions, one frame for each of the driver's.
 
     Args:
-        target: a picture of a person.
-        driver: a video of a person, or a picture, which gives a single frame, or a motion template.
+        target: a picture of a person, or a clip, which keeps its own motion but for its expressions.
+        driver: a video of a person, or a picture, which gives a single frame and moves no clip, or a motion template.
         options: `PRESETS` has good ones.
         store: where third-party weights are kept and how they are fetched.
         hooks: progress, warnings, intermediate pictures.
@@ -173,7 +176,7 @@ def reenact(
 
 @dataclass(frozen=True, eq=False)
 class _Rest:
-    """The target's face, measured in the photo."""
+    """The target's face, measured in the photo; of a clip, in its frame at rest."""
 
     probe: expression.Probe
     mesh: Tensor  # [1,478,3] in units of the crop
@@ -265,14 +268,18 @@ class Run:
 
     def _opened_clip(self, target: Path) -> Clip:
         """A target that moves, if what is asked for can be made of one."""
-        fuse = self.options.fuse
+        fuse, generator = self.options.fuse, self.options.generator
         if fuse.method != "expression":
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
-        if fuse.layers or not shipped_for(self.options.generator, "mapper"):
-            flag = "--layers" if fuse.layers else "--generator"
-            raise UsageError(f"{flag}: {target} is a clip, which takes what expressions were learnt for; leave it out")
+        if not shipped_for(generator, "mapper"):
+            learnt = ", ".join(name for name in plugins.names("generators") if shipped_for(name, "mapper"))
+            needed = f"which needs a generator whose expressions were learnt: {learnt}"
+            raise UsageError(f"--generator {generator}: {target} is a clip, {needed}")
+        if fuse.layers:
+            needed = "which takes the layers that expressions were learnt for; leave --layers out"
+            raise UsageError(f"--layers {fuse.layers}: {target} is a clip, {needed}")
         return Clip(target, self._warn_once)
 
     def _follow_clip(self, clip: Clip, wanted: Choice) -> tuple[Rgb, Landmarks]:

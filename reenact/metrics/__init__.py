@@ -37,7 +37,7 @@ class Context:
 
     output: Clip
     driver: Clip
-    target: Clip | None  # a picture; None: not given
+    target: Clip | None  # of a picture, or of a clip at the output's times; None: not given
     truth: Clip | None
     matte: Path | None  # of the output
     frames: int  # how many samples there will be: the part that all clips have in common

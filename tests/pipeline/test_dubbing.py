@@ -125,8 +125,8 @@ def test_the_command_gives_the_drivers_times_and_sound_beside_target_and_driver(
         (["--fuse", "splice"], "which takes --fuse expression"),
         (["--fuse", "solve"], "which takes --fuse expression"),
         (["--pose", "driver"], "whose head moves as it does"),
-        (["--layers", "4"], "--layers"),
-        (["--generator", "stylegan2"], "--generator"),
+        (["--layers", "4"], "--layers 4: "),
+        (["--generator", "stylegan2"], "which needs a generator whose expressions were learnt: mobile"),
     ],
 )
 def test_what_a_clip_cannot_do_is_refused_in_one_line(words, says, folder, tmp_path, capsys):

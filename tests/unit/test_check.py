@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from faces import face
 
 from reenact import check as module
 from reenact.check import FaceFacts, check, measured, to_json
@@ -16,6 +17,8 @@ from reenact.cli import main
 from reenact.detectors import landmarker
 from reenact.follow import Choice
 from reenact.images import read_image, write_image
+from reenact.types import Landmarks
+from reenact.weights import WeightStore
 
 FACE = read_image(Path(__file__).parents[1] / "data" / "face.png")
 GOOD = FaceFacts(200, 0, 0, 0, 0.4, 1, 120, 0, 1.0, 0, 0)
@@ -109,3 +112,52 @@ def test_a_face_that_is_not_there_fails_and_says_how_many_there_are(store, tmp_p
     out, err = capsys.readouterr()
     assert [f["what"] for f in json.loads(out)["findings"] if f["fails"]] == ["face"]
     assert "there is no face 1; 1 are found" in err
+
+
+class Two:
+    """Sees two faces in all that is not black."""
+
+    def track(self, frames, known=()):
+        for rgb in frames:
+            places = np.float32([[20, 20], [60, 20]]) if rgb.mean() > 20 else ()
+            yield [found((face() * 40 + place).astype(np.float32)) for place in places]
+
+
+def found(points) -> Landmarks:
+    return Landmarks(points, 1.0, np.zeros(51, np.float32), np.zeros(3, np.float32))
+
+
+@pytest.fixture
+def said(monkeypatch, tmp_path):
+    """said(target, driver, target_face) -> by what they are about and their word, the findings of those clips."""
+    monkeypatch.setattr(module.landmarks, "choose_detector", lambda name, store, device: (name, Two()))
+
+    def findings(target, driver, target_face=None) -> dict[tuple[str, str], str]:
+        report = check(target, driver, target_face or Choice(), Choice(), WeightStore(tmp_path))
+        return {(finding.about, finding.what): finding.says for finding in report.findings}
+
+    return findings
+
+
+def scenes(index, width, height):
+    """Three pictures, then three of another place."""
+    rng = np.random.default_rng(index // 3)
+    return cv2.resize(rng.integers(60, 255, (4, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def test_of_a_clip_as_target_its_cuts_and_its_length_are_told(said, tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", range(6), size=(120, 80), picture=scenes)
+    driver = make_clip(tmp_path / "driver.mp4", range(16), size=(120, 80))
+    findings = said(clip, driver)
+    assert findings["target", "cuts"].startswith("1 cuts; each scene is followed by itself")
+    assert findings["target", "length"] == "ends 0.4 s before the driver does; its last frame is held"
+    findings = said(driver, clip)
+    assert ("target", "cuts") not in findings
+    assert ("target", "length") not in findings
+
+
+def test_a_face_that_no_frame_of_a_clip_shows_is_another_thing_than_no_face(said, tmp_path):
+    clip = make_clip(tmp_path / "clip.mp4", size=(120, 80))
+    black = make_clip(tmp_path / "black.mp4", size=(120, 80), picture=lambda i, w, h: np.zeros((h, w, 3), np.uint8))
+    assert said(clip, clip, Choice(number=3))["target", "face"].startswith("there is no face 3; 2 are found")
+    assert said(black, clip)["target", "face"] == "no face is found in any of 10 frames that were looked at"

@@ -212,8 +212,8 @@ def test_an_open_mouth_that_will_speak_other_words_shows_the_drawn_ones_inside()
 
 def test_a_clip_is_followed_by_the_landmarker_and_the_driver_by_the_detector_chosen(tmp_path, monkeypatch):
     """The landmarker's mesh is laid on its own 68 points."""
-    unseen = np.full((2, 68, 2), np.nan, np.float32)
-    track = FaceTrack(unseen, unseen[:, 0, 0].copy(), np.zeros(2, bool), ())
+    points, mesh = np.ones((2, 68, 2), np.float32), np.ones((2, 478, 3), np.float32)
+    track = FaceTrack(points, points[:, 0, 0].copy(), np.ones(2, bool), (), mesh=mesh)
     seen = Motion(track, np.arange(2), np.arange(2) / 25, Fraction(1, 25))
     used = {}
 
