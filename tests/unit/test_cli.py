@@ -16,7 +16,7 @@ from PIL import Image
 
 from reenact import cli, pipeline, weights
 from reenact.cli import IMAGE_SUFFIXES, main
-from reenact.errors import NoFaceError
+from reenact.errors import NoFaceError, ReenactError
 from reenact.images import is_image, read_image, write_image
 from reenact.pipeline import PRESETS, Hooks
 from reenact.types import Frame
@@ -252,6 +252,20 @@ def test_a_picture_as_driver_wants_a_picture_as_output(target, tmp_path, capsys,
 def test_a_trace_folder_that_is_a_file(target, driver, tmp_path, capsys, no_pipeline):
     assert run(target, driver, "-o", tmp_path / "out.mp4", "--trace", target) == 2
     assert "target.png" in error_line(capsys)
+
+
+def test_a_resumed_run_adds_to_its_trace_unasked(target, driver, tmp_path, fake):
+    words, trace = [target, driver, "-o", tmp_path / "out.mp4", "--trace", tmp_path / "trace"], tmp_path / "trace"
+    fake.after = {2: ReenactError("cut off")}
+    assert run(*words) == 1
+    kept = cli._checkpoint_folder(tmp_path / "out.mp4")
+    kept.mkdir()
+    (kept / "job.json").write_text("{}")
+    (trace / "layers.json").write_text("{}")
+    fake.after = {}
+    assert run(*words, "--resume") == 0
+    assert (trace / "layers.json").is_file()
+    assert (trace / "notes.txt").read_text().split("\n") == ["detector: landmarker"] * 2 + [""]
 
 
 # ---- Inputs that can't be used: the true pipeline refuses them before it loads a network
