@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ class Acting:
         if asked is not None or self.track.inside is None:
             self.anchors = np.full(total, asked or 0)
             return
-        seen, rests = self.seen(), rest.expand(total, -1)
+        seen, rests = self.seen, rest.expand(total, -1)
         others = 1 + np.flatnonzero((rests[1:] != rests[:-1]).any(1).cpu().numpy())
         scenes = segments(total, self.track.cuts)
         for part in segments(total, (*self.track.cuts, *others.tolist())):
@@ -103,6 +104,7 @@ class Acting:
             nearest = expression.nearest_rest(seen[scene], rests[part.start], self.strength)
             self.anchors[part] = scene.start + nearest
 
+    @cached_property
     def seen(self) -> Tensor:
         """Its expressions [T,M]."""
         seen = landmarks.fill_gaps(expression.of_track(self.track).numpy(), self.track)
@@ -119,7 +121,7 @@ class Acting:
         """
         own = rest if own is None else own
         rest = expression.less_smiling(rest, _neutral(), torch.from_numpy(self._rounded()).to(self.device))
-        wanted = expression.goals(self.seen(), self._since(), rest, self.strength.to(self.device))
+        wanted = expression.goals(self.seen, self._since(), rest, self.strength.to(self.device))
         return own + torch.from_numpy(self.presence).to(self.device)[:, None] * (wanted - own)
 
     def points(self) -> Callable[[int, Stance], Points]:
@@ -158,7 +160,7 @@ class Acting:
         """The expressions [T,M] that motion is counted from; None: from the target's own."""
         if self.absolute:
             return None
-        seen = self.seen()
+        seen = self.seen
         return expression.at_rest(seen, _neutral()) if len(seen) == 1 else seen[torch.from_numpy(self.anchors)]
 
     def _rounded(self) -> Floats:
@@ -166,8 +168,12 @@ class Acting:
         since = self._since()
         if since is None:
             return np.zeros(len(self.track), np.float32)
-        rounded: Floats = expression.rounded(self.seen(), since).cpu().numpy()
-        return rounded * np.float32(min(max(self.by_region["mouth"], 0.0), 1.0))
+        rounded: Floats = self.rounded(self.seen, since).cpu().numpy()
+        return rounded
+
+    def rounded(self, seen: Tensor, since: Tensor) -> Tensor:
+        """`expression.rounded`, as far as the mouth's strength has it count."""
+        return expression.rounded(seen, since) * min(max(self.by_region["mouth"], 0.0), 1.0)
 
     def turns(self, mesh: Points, own: Floats) -> Callable[[int], Turn]:
         """Where a frame's turn of the driver's head takes the target's points.

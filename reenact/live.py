@@ -177,7 +177,7 @@ class LiveRun(Run):
             rest = self.rest.expression
             return lambda seen: self._showing(self.w, self._live_goals(seen, anchor, rest))
         solver = Solver(self.generator, probe, self.w, self.layers, self.options.solve, self.size, self.whitening)
-        goals = self._live_goals(torch.cat([self.acting.seen(), self._typical(anchor)]), anchor, solver.rest)
+        goals = self._live_goals(torch.cat([self.acting.seen, self._typical(anchor)]), anchor, solver.rest)
         response = solver.respond(goals, lambda done, total: self.hooks.progress("solve", done, total))
         return lambda seen: solver.latent(response(self._live_goals(seen, anchor, solver.rest)))
 
@@ -187,7 +187,7 @@ class LiveRun(Run):
         assert mesh is not None  # where faces are composed
         index, pose = int(self.acting.anchors[0]), self.track.pose
         assert pose is not None  # as the mesh
-        seen = self.acting.seen()[index].cpu().numpy()
+        seen = self.acting.seen[index].cpu().numpy()
         return _Seen(mesh[index], landmarks.fill_gaps(pose, self.track)[index], seen)
 
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:
@@ -199,8 +199,7 @@ class LiveRun(Run):
 
     def _rounded(self, seen: Tensor, anchor: _Seen) -> Tensor:
         """How far the driver's mouth has become round [...], by expressions [...,M], as far as it counts."""
-        rounded = expression.rounded(seen, torch.from_numpy(anchor.expression).to(seen))
-        return rounded * min(max(self.acting.by_region["mouth"], 0.0), 1.0)
+        return self.acting.rounded(seen, torch.from_numpy(anchor.expression).to(seen))
 
     def _typical(self, anchor: _Seen) -> Tensor:
         """The expressions [N,M] that the driver would show by `TYPICAL`, as far as faces are alike."""

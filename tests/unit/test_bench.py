@@ -1,6 +1,5 @@
 """The benchmark's own instruments: its stopwatch, its count of pictures, the paper's run that can be gone on with."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
@@ -11,21 +10,16 @@ import numpy as np
 import pytest
 import torch
 from clips import make_clip
+from programs import loaded
 
 from reenact import plugins
 from reenact.video import read_frames
 
-TOOL = Path(__file__).parents[2] / "tools" / "bench.py"
-
 
 @pytest.fixture(scope="module")
 def bench():
-    spec = importlib.util.spec_from_file_location("bench", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["bench"]
+    with loaded("bench") as module:
+        yield module
 
 
 @pytest.fixture

@@ -1,25 +1,20 @@
 """The tool that damages inputs: that whole ones pass, that it finds what it looks for, and some cases of it."""
 
-import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import FOLDER, loaded
 
-TOOL = Path(__file__).parents[2] / "tools" / "fuzz.py"
+TOOL = FOLDER / "fuzz.py"
 
 
 @pytest.fixture(scope="module")
 def fuzz():
-    spec = importlib.util.spec_from_file_location("fuzz", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["fuzz"]
+    with loaded("fuzz") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")

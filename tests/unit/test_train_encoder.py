@@ -1,15 +1,12 @@
 """The samples that an encoder is fitted to: however many are asked for, and wherever drawing them stopped."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from programs import loaded
 
-TOOL = Path(__file__).parents[2] / "tools" / "train_encoder.py"
 GENERATOR = SimpleNamespace(
     live_layers=(0, 2), synthesize=lambda w, size: w[:, 0, :3, None, None].expand(-1, 3, size, size)
 )
@@ -19,14 +16,11 @@ WHITENING = SimpleNamespace(white=lambda w: w)
 @pytest.fixture
 def tool(monkeypatch):
     """The tool with a person that is random numbers, all in [-1,1]."""
-    spec = importlib.util.spec_from_file_location("train_encoder", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "train_encoder", module)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "SEEN", 4)
     drawn = SimpleNamespace(draw=lambda kind, random: torch.rand(3, 512, generator=random))
-    monkeypatch.setattr(module, "Styles", lambda generator, whitening: drawn)
-    return module
+    with loaded("train_encoder") as module:
+        monkeypatch.setattr(module, "SEEN", 4)
+        monkeypatch.setattr(module, "Styles", lambda generator, whitening: drawn)
+        yield module
 
 
 @pytest.mark.parametrize("pool", [7, 20, 23])
