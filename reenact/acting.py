@@ -33,8 +33,8 @@ class Stance:
 
     def freed(self, strength: Mapping[str, float]) -> Points:
         """Where the points [478,2] are without its own expression, as far as another's takes its place, by region."""
-        shares = motion.seen_shares(self.rest, {part: min(max(value, 0.0), 1.0) for part, value in strength.items()})
-        return np.asarray(self.own + shares[:, None] * (self.rest - self.own))
+        whole = {part: min(max(value, 0.0), 1.0) for part, value in strength.items()}
+        return self.own + motion.taken(self.rest - self.own, self.rest, whole, motion.centimetre(self.to_rest))
 
 
 class Acting:

@@ -55,6 +55,8 @@ PARTS: dict[str, tuple[int, ...]] = {
 BROWS_SEEN = 0.5
 """How much of a brow's motion the landmarker sees. Of photos whose brows were moved by known lengths it saw 0.4 to
 0.95; with 0.5 what it sees of a target's is nearest to what it saw of the driver's (docs/method.md)."""
+MORE = 0.25
+"""Centimetres: brows go no further than so much beyond what is seen, for a forehead ends."""
 IRISES = (468, 473)
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
@@ -118,9 +120,27 @@ def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray
     return out
 
 
-def seen_shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray[np.float64]:
-    """`shares`, of a motion as the landmarker sees it: brows go farther than they are seen to (`BROWS_SEEN`)."""
-    return shares(rest, {**strength, "brows": strength["brows"] / BROWS_SEEN})
+def taken(
+    seen: NDArray[np.floating], rest: NDArray[np.floating], strength: Mapping[str, float], centimetre: float
+) -> NDArray[np.float64]:
+    """What a face takes of a motion, by `shares`; its brows go farther than they were seen to (`BROWS_SEEN`, `MORE`).
+
+    Args:
+        seen: the motion of the points [...,478,2], as the landmarker sees it.
+        rest: the face's points [478,2].
+        strength: by region.
+        centimetre: how long one is in their units.
+    """
+    lacks = (1 / BROWS_SEEN - 1) * np.asarray(seen, np.float64)
+    length = np.linalg.norm(lacks, axis=-1, keepdims=True)
+    brows = shares(rest, {"mouth": 0.0, "eyes": 0.0, "brows": strength["brows"]})
+    more = brows[:, None] * lacks / (1 + length / (MORE * centimetre))
+    return np.asarray(shares(rest, strength)[:, None] * seen + more)
+
+
+def centimetre(to_rest: NDArray[np.float64]) -> float:
+    """How long one is where a step in centimetres is `to_rest` [2,3]."""
+    return float(np.linalg.norm(to_rest, axis=1).mean())
 
 
 FARTHEST_TURN = 20.0
@@ -199,7 +219,7 @@ def goals(
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
-    Brows go farther than the driver's are seen to; see `seen_shares`.
+    Brows go farther than the driver's are seen to; see `taken`.
 
     Args:
         driver: [T,478,3], as of `FaceTrack.mesh`.
@@ -211,8 +231,7 @@ def goals(
     Returns:
         [T,478,2] in the units of `rest`.
     """
-    share = seen_shares(rest, strength)
-    moved: NDArray[np.float64] = rest + share[:, None] * ((driver - anchor) @ to_rest.T)
+    moved = rest + taken((driver - anchor) @ to_rest.T, rest, strength, centimetre(to_rest))
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
         usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)

@@ -10,11 +10,11 @@ from meshes import REST
 from reenact import motion
 from reenact.face_landmarker import BLENDSHAPES, head_pose
 from reenact.motion import (
-    BROWS_SEEN,
     INNER_LIPS,
     IRISES,
     LIDS,
     LOWER_LIP,
+    MORE,
     PARTS,
     SKIN,
     UPPER_LIP,
@@ -109,9 +109,20 @@ def test_an_anchor_may_be_one_mesh_or_one_a_frame(driver, rest):
 def test_regions_have_their_own_strength(driver, rest):
     driver[1] += [0.2, 0, 0]
     moved = goals(driver, driver[0], rest, TO_REST, {"mouth": 0.5, "eyes": 0.0, "brows": 2.0})[1] - rest
-    for part, by in (("mouth", 10), ("eyes", 0), ("brows", 40 / BROWS_SEEN)):
+    for part, by in (("mouth", 10), ("eyes", 0), ("brows", 40 + 40 / (1 + 0.2 / MORE))):
         np.testing.assert_allclose(moved[list(PARTS[part]), 0], by, atol=0.5)
     np.testing.assert_allclose(moved[SKIN:], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("by", [0.005, 0.2, 2.0])
+def test_brows_go_farther_than_they_are_seen_to_but_not_off_the_face(driver, rest, by):
+    """A little motion is doubled; of a large one no more than `MORE` is added."""
+    driver[1, list(PARTS["brows"]), 1] += by
+    raised = (rest - goals(driver, driver[0], rest, TO_REST, ALL)[1])[list(PARTS["brows"]), 1] / 100
+    assert (raised > by).all()
+    assert (raised < by + min(by, MORE)).all()
+    if by < 0.01:
+        np.testing.assert_allclose(raised, 2 * by, rtol=0.03)
 
 
 def test_what_lies_between_regions_takes_some_of_each(rest):
