@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .align import STEADY
+from .front import behind
 from .geometry import apply, compose, fit_similarity, scale_of
 from .types import Affine, Floats, Frame, Rgb
 
@@ -51,7 +52,14 @@ def settling(face: Face, base: Face) -> Affine:
 class Blender:
     """Puts generated faces into one target picture."""
 
-    def __init__(self, target: Rgb, crop: Affine, base: Face, options: BlendOptions | None = None) -> None:
+    def __init__(
+        self,
+        target: Rgb,
+        crop: Affine,
+        base: Face,
+        options: BlendOptions | None = None,
+        front: Floats | None = None,
+    ) -> None:
         """Prepare the target.
 
         Args:
@@ -59,16 +67,19 @@ class Blender:
             crop: the target's crop, unit square to pixels.
             base: the reconstruction of the target, what the generated faces are compared with.
             options: shapes of the mask and of the residual.
+            front: [H,W], how much of each pixel is before the face and stays, 0 to 1; None: nothing is.
         """
         self.options = options or BlendOptions()
         self.target, self.crop, self.base = target, crop, base
         self.side = scale_of(crop)  # of the crop, in pixels
         self.box = box_of(crop, target.shape[:2], self.side * 0.05)
+        self._front = None if front is None else front[self.box]
         rows, columns = self.box
         self._to_box = crop - np.array([[0, 0, columns.start], [0, 0, rows.start]])
         self._photo = np.asarray(target[self.box].astype(np.float32) / 255, np.float32)
         self._base = self._placed(base.picture)
-        residual = self._photo - self._base
+        self._face = self._photo if self._front is None else behind(self._photo, self._front)
+        residual = self._face - self._base
         self._coarse = _blurred(residual, self.side * self.options.coarse)
         self._fine = residual - self._coarse
 
@@ -97,7 +108,7 @@ class Blender:
         return rgb
 
     def mask(self, face: Face, move: Affine = STAY) -> NDArray[np.uint8]:
-        """uint8 mask over the box: both faces' hulls, grown and feathered.
+        """uint8 mask over the box: both faces' hulls, grown and feathered, without what is in front of them.
 
         Both, so that an opening jaw is neither cut nor doubled.
         """
@@ -108,7 +119,8 @@ class Blender:
         reach = max(1, round(self.side * self.options.grow))
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
         sigma = max(0.5, self.side * self.options.feather)
-        return np.asarray(cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), sigma), np.uint8)
+        soft = cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), sigma)
+        return np.asarray(soft if self._front is None else np.rint(soft * (1 - self._front)), np.uint8)
 
     def _placed(self, picture: Floats, move: Affine = STAY) -> Plane:
         """A generated picture moved and brought into the box."""
@@ -129,7 +141,7 @@ class Blender:
         edge = ((matte > 0) & (matte < 250)).astype(np.float32)[:, :, None]
         sigma = self.side * 0.1
         weight = _blurred(edge, sigma)[:, :, None] + 1e-4
-        return np.asarray(_blurred((self._photo - picture) * edge, sigma) / weight, np.float32)
+        return np.asarray(_blurred((self._face - picture) * edge, sigma) / weight, np.float32)
 
 
 def _blurred(image: Plane, sigma: float) -> Plane:

@@ -392,6 +392,7 @@ def _noise(grey: Floats) -> float:
 
 def _of_face(about: str, face: FaceFacts) -> Iterator[Finding]:
     other = "take another photo" if about == "target" else "record it again"
+    front = ", or mark what covers it: --front" if about == "target" else ""
 
     def hard(what: str, says: str) -> Finding:
         return Finding(about, what, False, says)
@@ -421,4 +422,4 @@ def _of_face(about: str, face: FaceFacts) -> Iterator[Finding]:
                    f"{other}")  # fmt: skip
     if face.score < UNSURE:
         yield hard("covered", f"the face may be covered in part (score {face.score:.2f}), by a hand or hair; if so, "
-                   f"{other}")  # fmt: skip
+                   f"{other}{front}")  # fmt: skip

@@ -187,6 +187,10 @@ def _add_faces(group: _Group) -> None:
     missing = "where DRIVER shows no face: hold the last expression, fade to the photo's own, skip the frame, or fail"
     _add(group, "--on-missing", "missing", "HOW", str, missing)
 
+    front = "a picture of TARGET's size, opaque or white where something is before its face and stays: a hand, a "
+    front += "microphone, hair"
+    _add(group, "--front", "front", "MASK", str, front)
+
 
 def _add_look(group: _Group) -> None:
     group.add_argument(

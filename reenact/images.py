@@ -17,7 +17,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from .errors import ImageError, UsageError
 from .files import unfinished
-from .types import Rgb
+from .types import Floats, Rgb
 
 MAX_PIXELS = 200_000_000
 """The largest picture that is decoded; more is taken for a decompression bomb."""
@@ -75,6 +75,24 @@ def read_image(path: Path) -> Rgb:
         upright = _decoded(path, image)
         profile = image.info.get("icc_profile")
     return np.array(_to_srgb(_flattened(_to_eight_bits(upright)), profile))
+
+
+def read_mask(path: Path) -> Floats:
+    """How much a picture marks each pixel: its opacity, or how light it is where it is opaque all over.
+
+    Returns:
+        float32 [H,W], 0 to 1, upright.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    with _open(path) as image:
+        _check_size(path, image.width, image.height)
+        upright = _decoded(path, image)
+    opacity = upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
+    if opacity is None or opacity.getextrema()[0] == 255:
+        opacity = _flattened(_to_eight_bits(upright)).convert("L")
+    return np.asarray(np.asarray(opacity, np.float32) / 255, np.float32)
 
 
 def _open(path: Path) -> Image.Image:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from . import expression, landmarks, motion
+from .cuts import CutFinder
 from .detectors import Detector
 from .dub import is_clip
 from .errors import NoFaceError, UsageError, VideoError
@@ -161,7 +162,7 @@ class LiveRun(Run):
         self.hooks.note(f"{camera.name}: on")
         with Feed(camera) as feed:
             followed = _followed(feed, self.detector, anchor, self.wanted)
-            seen = ((frame, now.flat(), RATE * frame.seconds) for frame, now in followed)
+            seen = ((frame, now.flat(), RATE * frame.seconds, scene) for frame, now, scene in followed)
             for frame, row in causal(seen, self.options.smooth):
                 now = _Seen.of_flat(row)
                 expressed = torch.from_numpy(now.expression)
@@ -214,11 +215,10 @@ class LiveRun(Run):
         return torch.from_numpy(anchor.expression).to(measured) + measured[1:] - measured[0]
 
 
-def _followed(
-    frames: Feed, detector: Detector, before: _Seen, wanted: Choice
-) -> Iterator[tuple[Frame, _Seen]]:
-    """Each frame and what its face shows; where there is none, what was shown before."""
+def _followed(frames: Feed, detector: Detector, before: _Seen, wanted: Choice) -> Iterator[tuple[Frame, _Seen, int]]:
+    """Each frame, what its face shows, and the number of its scene; where there is no face, what was shown before."""
     held: list[Frame] = []
+    cuts, scene = CutFinder(), 0
 
     def pictures() -> Iterator[Rgb]:
         for frame in frames:
@@ -227,10 +227,13 @@ def _followed(
 
     last: Landmarks | None = None
     for faces in detector.track(pictures()):
+        frame = held.pop(0)
+        if cuts.is_cut(frame.rgb):
+            last, scene = None, scene + 1
         face = _same(faces, last) if last else wanted.pick(faces)
         if face is not None and face.mesh is not None and face.pose is not None:
             last, before = face, _Seen(face.mesh, face.pose, expression.of_landmarks(face).numpy())
-        yield held.pop(0), before
+        yield frame, before, scene
 
 
 def _same(faces: list[Landmarks], last: Landmarks) -> Landmarks | None:

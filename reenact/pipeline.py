@@ -31,6 +31,7 @@ from .dub import Clip, is_clip
 from .errors import NoFaceError, UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles, to_68
 from .follow import Choice, parse_choice
+from .front import read_front
 from .fuse import FuseOptions, chooses_layers, from_driver, parse_layers, splice
 from .geometry import apply, inverse, scale_of
 from .images import read_image, to_rgb, to_tensor
@@ -71,6 +72,7 @@ class Options:
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     pose: str = "own"  # the head stays as in the target, or, a photo's, turns with the "driver"
+    front: str | None = None  # a mask of what is before the face of a target that is a picture, see `front.read_front`
     target_face: str = "largest"  # `follow.parse_choice` reads it
     driver_face: str = "largest"
     missing: str = "hold"  # one of `driver.MISSING`: what comes where the driver shows no face
@@ -227,6 +229,9 @@ class Run:
                 self._read_expressions()
         for line in hard_target(self.target, self.face):
             self._warn_once(f"{target}: {line}")
+        self.front: Floats | None = None
+        if options.front is not None:
+            self.front = read_front(Path(options.front), target, self.target, self.face.points)
         self.crop = ffhq_crop(self.face.points)
         quick = torch.float32 if options.target.distance == "conv" else quick_dtype(self.device)
         self.generator = generators.load(options.generator, store, self.device, quick, options.noise)
@@ -261,8 +266,8 @@ class Run:
         program = f"torch {torch.__version__}, {self.device}, {self.detector_name}"
         if self.options.noise == "random" and self.checkpoint and self.checkpoint.resume:
             raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
-        files = {name: Path(getattr(self.options, name)) for name in ("generator", "perceptual")}
-        files = {name: path for name, path in files.items() if path.is_file()}
+        named = {name: getattr(self.options, name) for name in ("generator", "perceptual", "front")}
+        files = {name: Path(path) for name, path in named.items() if path and Path(path).is_file()}
         inputs = {"target": target, "driver": self.driver.path, **files, **all_shipped()}
         return job(inputs, self.options, program)
 
@@ -271,6 +276,8 @@ class Run:
         fuse, generator = self.options.fuse, self.options.generator
         if fuse.method != "expression":
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
+        if self.options.front is not None:
+            raise UsageError(f"--front {self.options.front}: {target} is a clip, in which nothing is masked")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
         if not shipped_for(generator, "mapper"):
@@ -571,11 +578,13 @@ class Run:
     def _composer(self, base: Drawn) -> Composer:
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
         reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
-        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach)
+        return Composer(
+            self.target, self.crop, rest, base, self.triangles, self.options.compose, reach, front=self.front
+        )
 
     def _pasted(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Generated faces laid over the photo, as in the paper."""
-        blender = Blender(self.target, self.crop, _face(base), self.options.blend)
+        blender = Blender(self.target, self.crop, _face(base), self.options.blend, self.front)
         faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced(first))
         for frame, face, move in self._settled(faces, _face(base)):
             if self.hooks.picture:

@@ -37,23 +37,25 @@ def zero_phase(values: NDArray[np.floating], sigma: float, cuts: Sequence[int] =
 
 
 def causal(
-    items: Iterable[tuple[T, NDArray[np.float32], float]], sigma: float
+    items: Iterable[tuple[T, NDArray[np.float32], float, int]], sigma: float
 ) -> Iterator[tuple[T, NDArray[np.float32]]]:
     """Exponential filter for a live source, with the lag of a Gaussian's `sigma` frames halved.
 
     Args:
-        items: (passenger, value, time in frames, of which some may have been dropped).
+        items: (passenger, value, time in frames, of which some may have been dropped, segment); of another segment
+            nothing is remembered.
         sigma: in frames; 0: none.
 
     Yields:
         (passenger, filtered value), each before the next item is asked for.
     """
     state: NDArray[np.float64] | None = None
-    before = 0.0
-    for passenger, value, now in items:
+    before, earlier = 0.0, 0
+    for passenger, value, now, segment in items:
         keep = (sigma / (sigma + 1)) ** max(1.0, now - before)
-        state = value.astype(np.float64) if state is None else keep * state + (1 - keep) * value
-        before = now
+        fresh = state is None or segment != earlier
+        state = value.astype(np.float64) if fresh else keep * state + (1 - keep) * value
+        before, earlier = now, segment
         yield passenger, state.astype(np.float32)
 
 

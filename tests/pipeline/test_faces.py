@@ -7,7 +7,7 @@ import pytest
 from clips import make_clip, packets_of, stamps_of
 from test_command import QUICK, Faces, assert_one_error, run
 
-from reenact.images import write_image
+from reenact.images import read_image, write_image
 from reenact.video import read_frames
 
 pytestmark = pytest.mark.pretrained
@@ -40,6 +40,23 @@ def test_frames_without_a_face_are_left_out_and_the_others_keep_their_time(faces
     shown = [frame.rgb[:, Faces.SIDE : 2 * Faces.SIDE] for frame in read_frames(tmp_path / "out.mp4")]
     acted = [frame.rgb for frame in read_frames(driver) if frame.index not in WITHOUT]
     assert all(np.abs(a.astype(int) - b).mean() < 8 for a, b in zip(shown, acted, strict=True))  # each beside its own
+
+
+def test_what_is_before_the_face_stays_as_it_is(faces, target, tmp_path, capsys):
+    """In what the driver's mouth would move."""
+    shown = read_image(target)
+    front = np.zeros(shown.shape[:2], np.uint8)
+    half = Faces.SIDE // 2
+    front[half:, half:] = 255
+    write_image(tmp_path / "front.png", np.repeat(front[:, :, None], 3, 2))
+    driver, matte = faces.clip(tmp_path / "driver.mp4"), tmp_path / "matte.mkv"
+    words = ["--front", tmp_path / "front.png", "--matte", matte]
+    assert run(target, driver, "-o", tmp_path / "out.mp4", *QUICK, *words) == 0
+    moved = np.max([frame.rgb[:, :, 0] for frame in read_frames(matte)], 0)
+    assert not moved[half:, half:].any()
+    assert moved[half:, :half].any()
+    assert run(driver, driver, "-o", tmp_path / "dub.mp4", *QUICK, *words[:2]) == 2
+    assert_one_error(capsys, "--front", "driver.mp4 is a clip")
 
 
 def test_expressions_fade_to_the_photos_own(faces, target, tmp_path):

@@ -84,7 +84,7 @@ def test_the_input_is_left_alone():
 
 
 def test_a_causal_filter_answers_each_value_before_the_next_comes():
-    source = iter([(i, value, float(i)) for i, value in enumerate(noise(5, 4))])
+    source = iter([(i, value, float(i), 0) for i, value in enumerate(noise(5, 4))])
     filtered = causal(source, 2.0)
     passenger, value = next(filtered)
     assert passenger == 0
@@ -95,7 +95,7 @@ def test_a_causal_filter_answers_each_value_before_the_next_comes():
 
 def filtered(values, sigma, every=1):
     return np.array(
-        [v for _, v in causal(((i, np.float32(v), i) for i, v in enumerate(values) if i % every == 0), sigma)]
+        [v for _, v in causal(((i, np.float32(v), i, 0) for i, v in enumerate(values) if i % every == 0), sigma)]
     )
 
 
@@ -105,6 +105,11 @@ def test_a_causal_filter_keeps_what_is_constant_and_approaches_a_step():
     assert (np.diff(out[1:]) >= 0).all()
     assert out[-1] == pytest.approx(9, abs=1e-3)
     assert out.max() <= 9
+
+
+def test_a_causal_filter_remembers_nothing_across_a_cut():
+    items = [(i, np.float32(9 * (i >= 5)), float(i), int(i >= 5)) for i in range(8)]
+    assert [float(value) for _, value in causal(items, 3.0)] == [0.0] * 5 + [9.0] * 3
 
 
 def test_a_causal_filter_lags_in_time_not_in_pictures():
