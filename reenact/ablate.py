@@ -32,8 +32,8 @@ from .fuse import from_driver, splice
 from .generators import Generator
 from .images import read_image, to_rgb, to_tensor, write_image
 from .invert import TARGET, InvertOptions, OnStep, Whitening, invert
+from .options import Hooks, Options
 from .perceptual import Vgg16, load_vgg
-from .pipeline import Hooks, Options
 from .trace import plot_losses
 from .types import Floats, Inversion, Rgb
 from .weights import WeightStore, default_root

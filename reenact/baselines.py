@@ -29,7 +29,7 @@ from .errors import UsageError
 from .geometry import Points, apply, inverse, scale_of
 from .images import is_image, read_image
 from .mesh import doubled_area
-from .pipeline import Hooks, Options
+from .options import Hooks, Options
 from .smooth import zero_phase
 from .types import Affine, FaceTrack, Floats, Frame, Landmarks, Rgb
 from .video import read_frames

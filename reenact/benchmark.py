@@ -29,7 +29,8 @@ from .files import write_text
 from .images import is_image, write_image
 from .manifest import Pair
 from .miniatures import film_strip
-from .pipeline import Hooks, Options, reenact
+from .options import Hooks, Options
+from .pipeline import reenact
 from .report import Run, benchmark_page, mean_scores, write_report
 from .types import Frame, Rgb, Score
 from .versions import version_of

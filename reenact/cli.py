@@ -25,7 +25,7 @@ from .weights import WeightStore
 
 # What imports torch is imported where it is used: it takes seconds, and a typing error should not.
 if TYPE_CHECKING:
-    from .pipeline import Hooks, Options
+    from .options import Hooks, Options
     from .resume import Checkpoint
     from .template import Motion
     from .trace import Trace
@@ -113,7 +113,7 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         path = _setting(action.dest)
         if path is None or action.help is None or "default" in action.help:
             return action.help
-        from .pipeline import PRESETS
+        from .options import PRESETS
 
         return f"{action.help} (default: {attrgetter(path)(PRESETS[DEFAULT_PRESET])})"
 
@@ -122,12 +122,12 @@ _SETTING = "options."
 
 
 def _setting(dest: str) -> str | None:
-    """Where in `pipeline.Options` an argument belongs ("fuse.layers"); None: nowhere."""
+    """Where in `options.Options` an argument belongs ("fuse.layers"); None: nowhere."""
     return dest.removeprefix(_SETTING) if dest.startswith(_SETTING) else None
 
 
 def _add(group: _Group, flag: str, setting: str, metavar: str, type: Callable[[str], Any], help: str) -> None:
-    """Add a flag for one field of `pipeline.Options`; it is None where it is not given."""
+    """Add a flag for one field of `options.Options`; it is None where it is not given."""
     group.add_argument(flag, dest=_SETTING + setting, metavar=metavar, type=type, help=help)
 
 
@@ -345,8 +345,8 @@ def _options(args: argparse.Namespace) -> Options:
     from .follow import parse_choice
     from .fuse import FUSIONS, MOTIONS, chooses_layers, parse_regions
     from .generators import check_name
+    from .options import POSES, PRESETS, check_tuning
     from .perceptual import check_features
-    from .pipeline import POSES, PRESETS, check_tuning
 
     options = PRESETS[_one_of("--preset", args.preset, PRESETS)]
     for dest, value in vars(args).items():
@@ -536,7 +536,7 @@ def _checked(args: argparse.Namespace) -> _Job:
 def _hooks(job: _Job, console: Console, trace: Trace | None) -> Hooks:
     from . import template
     from .files import write_text
-    from .pipeline import Hooks
+    from .options import Hooks
 
     expected, auto = job.expected_frames(), job.options.detector == "auto"
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 PLAIN_INTERVAL = 5.0
 """Seconds between two lines of one stage where there is no terminal to draw a bar on."""
 
-# What the stages of `pipeline.Hooks` and of `evaluate.evaluate` are called, and what they count.
+# What the stages of `options.Hooks` and of `evaluate.evaluate` are called, and what they count.
 _STAGES = {
     "track": ("following the driver", "frames"),
     "invert": ("finding the target", "steps"),
@@ -184,7 +184,7 @@ class Console:
     # ---- progress
 
     def progress(self, key: str, done: int, total: int | None) -> None:
-        """Report of a stage of `pipeline.Hooks`."""
+        """Report of a stage of `options.Hooks`."""
         label, unit = _STAGES.get(key, (key, "steps"))
         self._report(key, label, unit, done, total)
 

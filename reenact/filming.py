@@ -10,7 +10,7 @@ from typing import Any
 
 from .console import Console, short
 from .errors import ReenactError, UsageError
-from .pipeline import Hooks, Options
+from .options import Hooks, Options
 from .screens import Preview, Screen, Screens, VirtualCamera
 from .types import Frame
 from .video import SUFFIXES, VideoWriter, check_output

@@ -24,7 +24,8 @@ from .dub import is_clip
 from .errors import NoFaceError, UsageError, VideoError
 from .face_landmarker import BLENDSHAPES, canonical_axes, to_68
 from .follow import Choice
-from .pipeline import Hooks, Options, Run
+from .options import Hooks, Options
+from .run import Run
 from .smooth import causal
 from .solve import Solver
 from .types import Floats, Frame, Landmarks, Rgb

@@ -36,7 +36,7 @@ _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#
 
 
 class Trace:
-    """Writes what `pipeline.Hooks` shows into a folder, as it comes.
+    """Writes what `options.Hooks` shows into a folder, as it comes.
 
     Attributes:
         total: number of frames that are to come, as soon as it is known; the frames shown are spread over it.

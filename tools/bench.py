@@ -35,7 +35,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reenact import generators, landmarks, pipeline
+from reenact import generators, landmarks
+from reenact import run as running
 from reenact.align import cut_out, ffhq_crop
 from reenact.devices import choose_device
 from reenact.evaluate import Evaluation, evaluate
@@ -44,8 +45,9 @@ from reenact.fuse import FuseOptions
 from reenact.generators import Generator
 from reenact.images import read_image, to_tensor, write_image
 from reenact.invert import PAPER, OnStep, invert
+from reenact.options import PRESETS, Hooks, Options
 from reenact.perceptual import load_features, load_vgg, lpips_distance, lpips_features
-from reenact.pipeline import PRESETS, Hooks, Options, reenact
+from reenact.pipeline import reenact
 from reenact.trace import even_axis, plot
 from reenact.types import Frame, Inversion
 from reenact.video import VideoWriter, probe, read_frames
@@ -349,8 +351,8 @@ def near_enough(
 ) -> dict[str, Any]:
     """The pipeline's own search for the target: how near it comes, when, and when it is as near as `wanted`."""
     search = Search(sync)
-    with patch.object(pipeline, "invert", search):
-        pipeline.Run(target, driver, replace(options, max_frames=1), WeightStore(default_root()), Hooks())
+    with patch.object(running, "invert", search):
+        running.Run(target, driver, replace(options, max_frames=1), WeightStore(default_root()), Hooks())
     distances, there = {}, None
     for step, w in enumerate(search.latents, 1):  # each takes longer than a step of the search: no more than needed
         last = step == len(search.latents)

@@ -43,7 +43,7 @@ from reenact.layers import COMPARED, DRAWN, Candidate, LayerChoice, Slots, Swaps
 from reenact.metrics import View
 from reenact.metrics.identity import DlibIdentity
 from reenact.perceptual import load_vgg
-from reenact.pipeline import face_weight
+from reenact.run import face_weight
 from reenact.trace import contact_sheet
 from reenact.types import Affine, Floats, Landmarks, Rgb
 from reenact.video import read_frames

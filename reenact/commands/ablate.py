@@ -56,7 +56,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def run(args: argparse.Namespace, console: Console) -> None:
     """Check, do the experiment, write it and print its table."""
     from .. import ablate
-    from ..pipeline import Hooks
+    from ..options import Hooks
 
     _check(args)
     settings = _settings(args)
@@ -101,7 +101,7 @@ def _check(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> Settings:
     from ..ablate import Settings
-    from ..pipeline import PRESETS
+    from ..options import PRESETS
 
     preset = args.preset or _PRESETS[args.experiment]
     if preset not in PRESETS:

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Check, run, print."""
     pairs = read_manifest(args.manifest)
     from ..benchmark import run_benchmark
-    from ..pipeline import Hooks
+    from ..options import Hooks
 
     settings = _settings(args, pairs)
     folder = args.out or args.manifest.parent / "benchmark"
@@ -108,7 +108,7 @@ def _settings(args: argparse.Namespace, pairs: Sequence[Pair]) -> Settings:
     """
     from ..benchmark import Settings, check_settings, group_of
     from ..devices import choose_device
-    from ..pipeline import PRESETS
+    from ..options import PRESETS
 
     if args.preset not in PRESETS:
         raise UsageError(f"--preset {args.preset}: there is no such; choose from {', '.join(PRESETS)}")

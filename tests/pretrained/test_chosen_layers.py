@@ -9,7 +9,7 @@ import torch
 from clips import make_clip
 from PIL import Image
 
-from reenact import PRESETS, pipeline, reenact
+from reenact import PRESETS, reenact, splicing
 from reenact.expression import Probe
 from reenact.face_landmarker import FaceLandmarkerNets
 from reenact.fuse import from_driver
@@ -17,8 +17,8 @@ from reenact.generators import mobile
 from reenact.images import to_rgb, write_image
 from reenact.invert import TARGET
 from reenact.layers import Swaps, choose_layers, unlike
+from reenact.options import Hooks
 from reenact.perceptual import load_vgg
-from reenact.pipeline import Hooks
 from reenact.resume import Checkpoint
 from reenact.trace import Trace
 
@@ -90,9 +90,9 @@ def test_a_run_chooses_tells_and_keeps(store, generator, people, tmp_path, monke
     assert chosen
     assert min(Image.open(tmp_path / "trace" / "layers.png").size) > 200
 
-    monkeypatch.setattr(pipeline, "choose_layers", lambda *words: pytest.fail("chosen anew"))
+    monkeypatch.setattr(splicing, "choose_layers", lambda *words: pytest.fail("chosen anew"))
     used = []
-    monkeypatch.setattr(pipeline, "from_driver", lambda slots, count: used.append(slots) or from_driver(slots, count))
+    monkeypatch.setattr(splicing, "from_driver", lambda slots, count: used.append(slots) or from_driver(slots, count))
     again = [frame.rgb for frame in run(resume=True)]
     assert len(again) == 3
     assert np.array_equal(again[0], first)

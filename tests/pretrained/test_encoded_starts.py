@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from reenact import pipeline
+from reenact import run as running
 from reenact.devices import quick_dtype
 from reenact.encoder import Encoder
 from reenact.generators import mobile
 from reenact.invert import COLOURS, TARGET, Whitening, invert
+from reenact.options import PRESETS, Hooks
 from reenact.perceptual import load_vgg
-from reenact.pipeline import PRESETS, Hooks, Run
+from reenact.run import Run
 from reenact.weights import shipped_for
 
 pytestmark = pytest.mark.pretrained
@@ -53,7 +54,7 @@ def begun(store, monkeypatch, **changed):
         starts.append(start)
         return invert(generator, network, picture, replace(options, steps=1), start, *args, **more)
 
-    monkeypatch.setattr(pipeline, "invert", noted)
+    monkeypatch.setattr(running, "invert", noted)
     options = replace(PRESETS["fast"], max_frames=1, **changed)
     run = Run(SAMPLES / "target.jpg", SAMPLES / "driver.mp4", options, store, Hooks())
     return run, starts[0]

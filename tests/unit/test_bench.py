@@ -256,7 +256,7 @@ def test_a_search_is_measured_until_it_is_as_near_as_the_paper(bench, clock, mon
         return SimpleNamespace(losses=(1.0,))
 
     monkeypatch.setattr(bench, "invert", search)
-    monkeypatch.setattr(bench.pipeline, "Run", lambda *args: bench.pipeline.invert("what", "a run", on_step=None))
+    monkeypatch.setattr(bench.running, "Run", lambda *args: bench.running.invert("what", "a run", on_step=None))
     paper = SimpleNamespace(st_lpips=lambda w: w[0, 0].item())
     found = bench.near_enough(paper, Path("t"), Path("d"), bench.PRESETS["fast"], wanted, lambda: None)
     assert found["step_as_near"] == step

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reenact import pipeline
 from reenact import resume as module
+from reenact import run as running
 from reenact.errors import UsageError
 from reenact.resume import Checkpoint, job
 from reenact.types import Frame
@@ -153,12 +153,12 @@ def test_a_run_with_weights_that_were_trained_anew_is_another_job(tmp_path, monk
     target, driver, learnt = (tmp_path / name for name in ("target.png", "driver.mp4", "mobile_mapper.safetensors"))
     for path in (target, driver, learnt):
         path.write_bytes(b"1")
-    monkeypatch.setattr(pipeline, "all_shipped", lambda: {learnt.name: learnt})
+    monkeypatch.setattr(running, "all_shipped", lambda: {learnt.name: learnt})
     run = SimpleNamespace(
-        options=pipeline.Options(), checkpoint=None, device="cpu", detector_name="landmarker",
+        options=running.Options(), checkpoint=None, device="cpu", detector_name="landmarker",
         driver=SimpleNamespace(path=driver),
     )  # fmt: skip
-    before = pipeline.Run._job(run, target)
+    before = running.Run._job(run, target)
     learnt.write_bytes(b"2")
-    after = pipeline.Run._job(run, target)
+    after = running.Run._job(run, target)
     assert {name for name in after if after[name] != before[name]} == {learnt.name}

@@ -10,7 +10,7 @@ import torch
 from clips import make_clip
 from meshes import REST, TRIANGLES, opened, place
 
-from reenact import pipeline
+from reenact import run
 from reenact.acting import Stance
 from reenact.compose import ComposeOptions, Composer, Drawn
 from reenact.dub import in_time, is_clip, short_by
@@ -225,13 +225,13 @@ def test_a_clip_is_followed_by_the_landmarker_and_the_driver_by_the_detector_cho
         used["driver"] = detector
         return seen
 
-    monkeypatch.setattr(pipeline.landmarks, "choose_detector", lambda name, store, device: (name, name))
-    monkeypatch.setattr(pipeline.Clip, "follow", follow_clip)
-    monkeypatch.setattr(pipeline.Driver, "follow", follow_driver)
+    monkeypatch.setattr(run.landmarks, "choose_detector", lambda name, store, device: (name, name))
+    monkeypatch.setattr(run.Clip, "follow", follow_clip)
+    monkeypatch.setattr(run.Driver, "follow", follow_driver)
     clips = make_clip(tmp_path / "clip.mp4"), make_clip(tmp_path / "driver.mp4")
     for name in ("dlib", "landmarker"):
-        store, options = WeightStore(tmp_path), pipeline.Options(detector=name, device="cpu")
+        store, options = WeightStore(tmp_path), run.Options(detector=name, device="cpu")
         with pytest.raises(NoFaceError, match="enough"):
-            pipeline.Run(*clips, options, store, pipeline.Hooks())
+            run.Run(*clips, options, store, run.Hooks())
         assert used["clip"] == "landmarker"
         assert used["driver"] == name if name == "landmarker" else isinstance(used["driver"], WithExpressions)

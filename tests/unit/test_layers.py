@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from reenact import pipeline, trace
+from reenact import trace
 from reenact.errors import UsageError
 from reenact.expression import NAMES, distance
 from reenact.fuse import FUSIONS, FuseOptions, chooses_layers
 from reenact.layers import MOMENTS, WORTH, Model, Swaps, choose_layers, optimum, telling, to_json
+from reenact.splicing import SplicedRun
 from reenact.trace import Trace
 
 SLOTS = (0, 1, 2, 4, 5, 7, 8)
@@ -253,7 +254,7 @@ def test_the_moments_that_tell_are_far_from_rest_and_from_each_other():
 def test_moments_are_of_the_scene_that_latents_change_from(found, anchors, absolute, comparable):
     track = SimpleNamespace(found=np.array(found, bool))
     run = SimpleNamespace(track=track, acting=SimpleNamespace(anchors=np.array(anchors), absolute=absolute))
-    assert pipeline.Run._comparable(run).tolist() == comparable
+    assert SplicedRun._comparable(run).tolist() == comparable
 
 
 # --- What is said -------------------------------------------------------------------------------

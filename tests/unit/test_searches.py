@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from reenact import pipeline
+from reenact import run as running
+from reenact import splicing
 from reenact.invert import DRIVER, PIVOT, TARGET
-from reenact.pipeline import Hooks, Options, Run
+from reenact.options import Hooks, Options
+from reenact.splicing import SplicedRun
 
 CROP = np.array([[64.0, 0, 0], [0, 64, 0]])
 POINTS = np.array([[x, y] for x in range(20, 44) for y in range(20, 44)], np.float32)[:68]
@@ -24,13 +26,14 @@ def searched(monkeypatch):
         recipes.append(options)
         return SimpleNamespace(losses=(0.5,), ran_away=False, latent=SimpleNamespace(w=np.zeros((2, 512), np.float32)))
 
-    monkeypatch.setattr(pipeline, "invert", invert)
+    monkeypatch.setattr(running, "invert", invert)
+    monkeypatch.setattr(splicing, "invert", invert)
     return recipes
 
 
 def run(told=None, **options):
     """A run of which only what a search needs is there."""
-    made = Run.__new__(Run)
+    made = SplicedRun.__new__(SplicedRun)
     made.options, made.device, made.hooks = Options(**options), torch.device("cpu"), Hooks(losses=told or Hooks.losses)
     made.target, made.crop, made.face = np.zeros((64, 64, 3), np.uint8), CROP, SimpleNamespace(points=POINTS)
     made.generator, made.encoder, made.mapper = SimpleNamespace(sizes=(64,)), None, None
