@@ -42,6 +42,8 @@ class Drawn:
     points: Points  # [478,2] in units of the picture, which is aligned as the target's crop
 
 
+Part = tuple[slice, slice]
+"""Rows and columns."""
 Turn = Callable[[Points], Points]
 """Where a turning head takes the points [478,2] of a face."""
 
@@ -121,13 +123,13 @@ class Composer:
             picture = picture * np.exp(shade)[:, :, None]
         picture = self._lids.paint(picture, apply(self._crop, goal) - self._origin)
         picture = self._shut_lips(goal, picture)
-        picture = self._mouth(goal, face, placed.field(face.points), picture)
+        picture = self._mouth(goal, face, placed, picture)
         rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
         if self._front is not None:
             picture += self._front[:, :, None] * (self.target[self._box].astype(np.float32) / 255 - picture)
         rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
-        changed = (rgb[self._box] != self.target[self._box]).any(2)
-        matte[self._box][changed] = 255
+        red, green, blue = (rgb[self._box][:, :, i] != self.target[self._box][:, :, i] for i in range(3))
+        matte[self._box] = 255 * (red | green | blue)
         return Frame(rgb, index, pts, seconds, matte)
 
     def warped(self, goal: Points, face: Drawn) -> Rgb:
@@ -138,9 +140,27 @@ class Composer:
         rgb[self._box] = np.rint(seen.clip(0, 1) * 255).astype(np.uint8)
         return rgb
 
-    def _looked_up(self, image: Floats) -> Floats:
-        """[cells,cells,...] -> at the pixels of the box."""
-        return _remap(image, self._in_cells, cv2.INTER_LINEAR)
+    def _looked_up(self, image: Floats, part: Part = mesh.WHOLE) -> Floats:
+        """[cells,cells,...] -> at the pixels of the box, or of a part of it."""
+        return _remap(image, self._in_cells[part], cv2.INTER_LINEAR)
+
+    def _bent(self, placed: mesh.Placed, source: Points, part: Part) -> Floats:
+        """`placed.field(source)` at the pixels of a part of the box."""
+        places = self._in_cells[part]
+        low = np.floor(places.min((0, 1))).astype(int).clip(0, self._cells - 1)
+        high = np.ceil(places.max((0, 1))).astype(int).clip(0, self._cells - 1) + 1
+        field = placed.field(source, (slice(low[1], high[1]), slice(low[0], high[0])))
+        return _remap(field, places - low.astype(np.float32), cv2.INTER_LINEAR)
+
+    def _part(self, ring: Points, reach: float = 0.0) -> Part:
+        """The rows and columns of the box in which what is inside a ring [N,2] may be seen, and so far round it."""
+        cell = (1 + 2 * mesh.MARGIN) / self._cells
+        margin = scale_of(self._crop) * (reach + 2 * cell) + 1
+        places = apply(self._crop, ring) - self._origin
+        low, high = np.floor(places.min(0) - margin).astype(int), np.ceil(places.max(0) + margin).astype(int) + 1
+        height, width = self._photo.shape[:2]
+        (left, top), (right, bottom) = low.clip(0, [width, height]), high.clip(0, [width, height])
+        return slice(int(top), int(bottom)), slice(int(left), int(right))
 
     def _source(self, goal: Points) -> Points:
         """Where the photo has what comes to the goal [478,2]: its own points, but that what shuts hides its rim.
@@ -172,19 +192,23 @@ class Composer:
 
     # ---- eyes
 
-    def _eyes(self, goal: Points, moved: Floats) -> Floats:
+    def _eyes(self, goal: Points, field: Floats) -> Floats:
         """The field [h,w,2] with the eyeballs' own motion between the lids."""
+        moved = field.copy()
         for eye in (0, 1):
             ring = goal[motion.eye_ring(eye)]
             opening = _opening(goal, eye)
             if opening * self._cells < 0.5:  # shut
                 continue
-            alpha = self._looked_up(mesh.polygon(ring, self._cells))[:, :, None]
+            part = self._part(ring)
+            if not self._units[part].size:  # beyond the picture's edge
+                continue
+            alpha = self._looked_up(mesh.polygon(ring, self._cells), part)[:, :, None]
             corners, iris = list(motion.CORNERS[eye]), motion.IRISES[eye]
             back = _eye_back(goal[corners], self.rest[corners])  # of the whole eye
             glance = back(goal[iris]) - self.rest[iris]
             radius = np.linalg.norm(self.rest[iris + 1 : iris + 5] - self.rest[iris], axis=1).mean()
-            place = back(self._units).astype(np.float32)  # where it would be without a glance
+            place = back(self._units[part]).astype(np.float32)  # where it would be without a glance
             left, right = self.rest[corners, 0]
             centre = self.rest[iris, 0]
             # All of the iris moves; what is white gives way, less and less towards the corners.
@@ -199,8 +223,8 @@ class Composer:
             wider = max(opening / max(self._openings[eye], 1e-4), 1.0)
             middle = self.rest[iris, 1]
             source[:, :, 1] = middle + (source[:, :, 1] - middle) / wider
-            moved = moved + alpha * (source - self._units - moved)
-        return np.asarray(moved, np.float32)
+            moved[part] += alpha * (source - self._units[part] - moved[part])
+        return moved
 
     # ---- folds
 
@@ -243,30 +267,30 @@ class Composer:
         alpha = _LINE_ALPHA * share * self._looked_up(_blurred(line, self.options.lips * self._cells / 2))[:, :, None]
         return np.asarray(picture + alpha * (self._dark - picture), np.float32)
 
-    def _mouth(self, goal: Points, face: Drawn, field: Floats, picture: Floats) -> Floats:
+    def _mouth(self, goal: Points, face: Drawn, placed: mesh.Placed, picture: Floats) -> Floats:
         """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
         parted = _parted(goal)
         # A mouth that is open in the photo keeps its teeth until it opens further.
         share = max(_opened(parted, self._parted), self._inside * _opened(parted, 0))
         if share == 0:
             return picture
-        alpha = mesh.polygon(goal[list(INNER_LIPS)], self._cells)
-        alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells))
-        rows, columns = np.nonzero(alpha.max(1))[0], np.nonzero(alpha.max(0))[0]
-        if not len(rows):
+        ring = goal[list(INNER_LIPS)]
+        part = self._part(ring, 4 * self.options.lips * (1 + 2 * mesh.MARGIN))
+        if not self._units[part].size:  # beyond the picture's edge
             return picture
-        part = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        alpha = mesh.polygon(ring, self._cells)
+        alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells), part)
         size = len(face.picture)
         drawn, scale = face.picture, scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
             drawn = _blurred(drawn, 0.5 / scale)
-        places = self._units[part] + self._looked_up(field)[part]
+        places = self._units[part] + self._bent(placed, face.points, part)
         places[:, :, 1] = _hung(places, face.points, parted / max(_parted(face.points), 1e-4))
         seen = _remap(drawn, places * size - 0.5) * self._gain
         # A drawn mouth that has stayed shut has nothing to show: a dark one then.
         seen = self._dark + lids.ramp(_parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
         out = picture.copy()
-        out[part] += alpha[part][:, :, None] * (seen - out[part])
+        out[part] += alpha[:, :, None] * (seen - out[part])
         return out
 
     def _skin_round_mouth(self) -> tuple[Floats, Floats]:

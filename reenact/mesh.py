@@ -21,6 +21,8 @@ _Real = TypeVar("_Real", bound=np.floating[Any])
 
 MARGIN = 0.25
 """How far beyond the crop motion may reach, of its side: chins drop out of it."""
+WHOLE = slice(None), slice(None)
+"""All rows and columns."""
 REACH, REACH_OF_HEADS = 1.5, 1.8
 """How far from the face's middle nothing moves any more, in the face's own extent; and where heads turn."""
 
@@ -33,19 +35,25 @@ class Placed:
     goal: Points  # [478,2]
     triangles: NDArray[np.int32]  # [n,3], those that are seen
     inverse: NDArray[np.float64]  # [n,3,3], of their corners as rows x, y, 1
-    labels: NDArray[np.int32]  # [cells,cells], rows of `triangles`; n where none is
+    labels: NDArray[np.intp]  # [cells,cells], rows of `triangles`; n where none is
 
-    def field(self, source: Points) -> Floats:
+    def field(self, source: Points, part: tuple[slice, slice] = WHOLE) -> Floats:
         """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2] in units of the crop.
 
-        `source`: where the face's points [478,2] come from.
+        Args:
+            source: where the face's points [478,2] come from.
+            part: the rows and columns of cells that are wanted; [h,w,2] is returned.
         """
         back = self.mesh._with_ring(source - self.goal)
         back[SKIN:] = 0
-        motion = self.inverse @ back[self.triangles]  # [n,3,2]
-        each = np.concatenate([motion, np.zeros((1, 3, 2))]).astype(np.float32)[self.labels]  # [cells,cells,3,2]
-        x, y = np.split(grid(len(self.labels)), 2, 2)
-        return np.asarray(x * each[:, :, 0] + y * each[:, :, 1] + each[:, :, 2], np.float32)
+        motion = np.concatenate([self.inverse @ back[self.triangles], np.zeros((1, 3, 2))])  # [n+1,3,2]
+        by_x, by_y, still = np.ascontiguousarray(motion.transpose(1, 2, 0), np.float32)  # [2,n+1] each
+        axis, labels = middles(len(self.labels)), self.labels[part]
+        x, y = axis[part[1]], axis[part[0], None]
+        out = np.empty((*labels.shape, 2), np.float32)
+        for i in (0, 1):
+            out[:, :, i] = x * by_x[i].take(labels) + y * by_y[i].take(labels) + still[i].take(labels)
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +80,7 @@ class Mesh:
             cv2.fillConvexPoly(labels, triangle, label, shift=4)
         ones = np.ones((len(shown), 3, 1))
         inverse = np.linalg.inv(np.concatenate([corners[shown], ones], 2))  # [n,3,3]
-        return Placed(self, goal, self.triangles[shown], inverse, labels)
+        return Placed(self, goal, self.triangles[shown], inverse, labels.astype(np.intp))
 
     def field(self, goal: Points, source: Points, cells: int) -> Floats:
         """`Placed.field`, of one use only."""
@@ -147,9 +155,14 @@ def in_cells(places: NDArray[_Real], cells: int) -> NDArray[_Real]:
     return cast("NDArray[_Real]", (places + MARGIN) * (cells / (1 + 2 * MARGIN)) - 0.5)
 
 
+def middles(cells: int) -> Floats:
+    """The middles of the cells along a side [cells], in units of the crop."""
+    return ((np.arange(cells) + 0.5) / cells * (1 + 2 * MARGIN) - MARGIN).astype(np.float32)
+
+
 def grid(cells: int) -> Floats:
     """The middles of the cells [cells,cells,2] in units of the crop."""
-    axis = ((np.arange(cells) + 0.5) / cells * (1 + 2 * MARGIN) - MARGIN).astype(np.float32)
+    axis = middles(cells)
     return np.stack(np.meshgrid(axis, axis), 2)
 
 

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
 from .expression import SMILING
@@ -111,7 +112,7 @@ def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray
     """How much of the driver's motion each point [478] takes: what lies between regions takes some of each."""
     near, values = [], []
     for points, value in (*((PARTS[p], strength[p]) for p in PARTS), (_STILL, 0.0)):
-        gaps = np.linalg.norm(rest[:, None] - rest[None, list(points)], axis=2).min(1)
+        gaps = cdist(rest, rest[list(points)]).min(1)
         near.append(1 / (gaps**2 + 1e-6))
         values.append(value)
     weights = np.array(near)

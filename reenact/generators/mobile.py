@@ -38,26 +38,41 @@ _ELEMENT: dict[str, np.dtype[Any]] = {"f32": np.dtype("<f4"), "i64": np.dtype("<
 
 
 def haar_upsample(x: Tensor) -> Tensor:
-    """Inverse Haar transform. [N,4C,H,W] (C low-pass, then LH, HL, HH interleaved) -> [N,C,2H,2W]."""
+    """Inverse Haar transform. [N,4C,H,W] (C channels of LL, then of LH, HL and HH) -> [N,C,2H,2W]."""
+    return _doubled(x * 0.5)
+
+
+def _doubled(x: Tensor) -> Tensor:
+    """The same, of coefficients that are halved already."""
     n, c4, height, width = x.shape
-    c = c4 // 4
     # Channels last, as the convolutions have them: no copy before, none after.
-    x = x.permute(0, 2, 3, 1)  # [N,H,W,4C]
-    ll = x[..., :c]
-    lh, hl, hh = x[..., c:].reshape(n, height, width, c, 3).unbind(4)
+    ll, lh, hl, hh = x.permute(0, 2, 3, 1).chunk(4, 3)  # [N,H,W,C]
     low, high, cross, rest = ll + lh, hl + hh, ll - lh, hl - hh
-    rows = torch.stack([low + high, low - high], 3), torch.stack([cross + rest, cross - rest], 3)
-    doubled = torch.stack(rows, 2) * 0.5  # [N,H,2,W,2,C]
-    return doubled.reshape(n, 2 * height, 2 * width, c).permute(0, 3, 1, 2)
+    if torch.is_grad_enabled():
+        rows = torch.stack([low + high, low - high], 3), torch.stack([cross + rest, cross - rest], 3)
+        doubled = torch.stack(rows, 2)
+    else:  # written to its place at once
+        doubled = x.new_empty(n, height, 2, width, 2, c4 // 4)
+        for row, (even, odd) in enumerate(((low, high), (cross, rest))):
+            torch.add(even, odd, out=doubled[:, :, row, :, 0])
+            torch.sub(even, odd, out=doubled[:, :, row, :, 1])
+    return doubled.reshape(n, 2 * height, 2 * width, c4 // 4).permute(0, 3, 1, 2)
 
 
 def haar_downsample(x: Tensor) -> Tensor:
     """Haar transform, the inverse of the upsampling: [N,C,2H,2W] -> [N,4C,H,W]."""
     n, c, height, width = x.shape
     a, b, d, e = F.pixel_unshuffle(x, 2).reshape(n, c, 4, height // 2, width // 2).unbind(2)
-    ll, lh, hl, hh = a + b + d + e, a + b - d - e, a - b + d - e, a - b - d + e
-    high = torch.stack([lh, hl, hh], 2).flatten(1, 2)  # [N,3C,H,W]
-    return torch.cat([ll, high], 1) * 0.5
+    return torch.cat([a + b + d + e, a + b - d - e, a - b + d - e, a - b - d + e], 1) * 0.5
+
+
+def in_blocks(coefficients: Tensor) -> Tensor:
+    """A network's channels [4C,...] as `haar_upsample` takes them.
+
+    Its file has LH, HL and HH by turns; in blocks they are added up several times as fast.
+    """
+    c = len(coefficients) // 4
+    return torch.cat([coefficients[:c], *(coefficients[c + band :: 3] for band in range(3))])
 
 
 class _Affine(nn.Module):
@@ -78,23 +93,45 @@ class _StyledConv(nn.Module):
     The demodulation is a constant of this network, already folded into the weights.
     """
 
-    def __init__(self, constants: dict[str, Tensor], name: str, weight: Tensor, noise: Tensor) -> None:
+    def __init__(
+        self, constants: dict[str, Tensor], name: str, weight: Tensor, noise: Tensor, upsampled: bool = False
+    ) -> None:
+        """`upsampled`: a Haar transform follows."""
         super().__init__()
         modulation = constants[f"{name}.conv.modulation.weight"]
         gain = 1 / math.sqrt(len(modulation) * 9)
         self.style = _Affine(modulation, constants[f"{name}.conv.modulation.bias"], gain)
         depthwise = constants.get(f"{name}.conv.weight_dw")
         self.depthwise = None if depthwise is None else nn.Parameter(depthwise.squeeze(1))  # [C,1,3,3]
-        self.weight = nn.Parameter(weight)  # [O,C,1,1], or [O,C,3,3] where there is no depthwise part
-        self.bias = nn.Parameter(constants[f"{name}.bias"].reshape(-1))  # [O]
+        bias = constants[f"{name}.bias"].reshape(-1)
+        # [O,C,1,1], or [O,C,3,3] where there is no depthwise part
+        self.weight = nn.Parameter(in_blocks(weight) if upsampled else weight)
+        self.bias = nn.Parameter(in_blocks(bias) if upsampled else bias)  # [O]
         self.noise = nn.Parameter(noise)  # [1,1,H,W], constant, already times its strength
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        x = x * self.style(w)  # [N,C,H,W]
-        if self.depthwise is not None:
-            x = F.conv2d(x, self.depthwise, padding=1, groups=len(self.depthwise))
-        x = F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2)  # [N,O,H,W]
-        return F.leaky_relu_(x.add_(self.noise), LEAK)
+        x, depthwise, weight = _modulated(x, self.style(w), self.depthwise, self.weight)
+        if depthwise is not None:
+            x = F.conv2d(x, depthwise, padding=1, groups=len(depthwise))
+        flat = self.noise.numel() == 1  # a part of the bias
+        bias = self.bias + self.noise.reshape(-1) if flat else self.bias
+        x = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)  # [N,O,H,W]
+        return F.leaky_relu_(x if flat else x.add_(self.noise), LEAK)
+
+
+def _modulated(
+    x: Tensor, style: Tensor, depthwise: Tensor | None, weight: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Features [N,C,H,W], a depthwise kernel [C,1,3,3] and a weight [O,C,K,K], of which the first takes the style.
+
+    Of one picture it is the kernel, as in StyleGAN2, which saves a pass over the features; where a gradient is wanted,
+    the kernel's own would cost more than that.
+    """
+    if len(x) > 1 or torch.is_grad_enabled():
+        return x * style, depthwise, weight
+    if depthwise is None:
+        return x, None, weight * style
+    return x, depthwise * style.transpose(0, 1), weight
 
 
 class _Layer(nn.Module):
@@ -103,12 +140,13 @@ class _Layer(nn.Module):
     def __init__(self, constants: dict[str, Tensor], index: int, weights: list[Tensor], noises: list[Tensor]) -> None:
         super().__init__()
         name = f"m.layers.{index}"
-        self.up = _Affine(constants[f"{name}.up.modulation.weight"], constants[f"{name}.up.modulation.bias"])
+        modulation, bias = (constants[f"{name}.up.modulation.{part}"] for part in ("weight", "bias"))
+        self.up = _Affine(in_blocks(modulation), in_blocks(bias.reshape(-1)))
         self.conv1 = _StyledConv(constants, f"{name}.conv1", weights[0], noises[0])
-        self.conv2 = _StyledConv(constants, f"{name}.conv2", weights[1], noises[1])
+        self.conv2 = _StyledConv(constants, f"{name}.conv2", weights[1], noises[1], upsampled=index < LAYERS - 1)
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-        x = haar_upsample(x * self.up(w1))
+        x = _doubled(x * (0.5 * self.up(w1)))
         return self.conv2(self.conv1(x, w1), w2)  # type: ignore[no-any-return]  # a module's call is untyped
 
 
@@ -120,12 +158,13 @@ class _ToImage(nn.Module):
         name = f"m.layers.{LAYERS - 1}.to_img.conv.modulation"
         modulation = constants[f"{name}.weight"]
         self.style = _Affine(modulation, constants[f"{name}.bias"], 1 / math.sqrt(len(modulation)))
-        self.weight = nn.Parameter(weight)  # [12,64,1,1]
-        self.bias = nn.Parameter(bias.reshape(-1))  # [12]
+        self.weight = nn.Parameter(in_blocks(weight))  # [12,64,1,1]
+        self.bias = nn.Parameter(in_blocks(bias.reshape(-1)))  # [12]
 
     def transform(self, x: Tensor, w: Tensor) -> Tensor:
         """The picture's Haar transform [N,12,512,512]."""
-        return F.conv2d(x * self.style(w), self.weight, self.bias)
+        x, _, weight = _modulated(x, self.style(w), None, self.weight)
+        return F.conv2d(x, weight, self.bias)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         return haar_upsample(self.transform(x, w))
@@ -174,7 +213,7 @@ class Synthesis(nn.Module):
         weights = [c for name, c in constants.items() if name.startswith("Mul_") and name.endswith("_copy")]
         noises = [c for name, c in constants.items() if name.isdigit() and _is_noise(c)]
         self.input = nn.Parameter(constants["m.input.input"])  # [1,512,4,4]
-        self.conv1 = _StyledConv(constants, "m.conv1", weights[0], noises[0])
+        self.conv1 = _StyledConv(constants, "m.conv1", weights[0], noises[0], upsampled=True)
         self.layers = nn.ModuleList(
             _Layer(constants, i, weights[2 * i + 1 : 2 * i + 3], noises[2 * i + 1 : 2 * i + 3]) for i in range(LAYERS)
         )
@@ -250,7 +289,8 @@ class _CoarseLayer(nn.Module):
             conv.noise = nn.Parameter(torch.zeros(1, 1, 1, 1))
 
     def forward(self, x: Tensor, w1: Tensor, w2: Tensor) -> Tensor:
-        x = F.conv2d(x * self.up(w1), self.low_pass)
+        x, _, low_pass = _modulated(x, self.up(w1), None, self.low_pass)
+        x = F.conv2d(x, low_pass)
         return self.conv2(self.conv1(x, w1), w2)  # type: ignore[no-any-return]  # a module's call is untyped
 
 
@@ -289,7 +329,8 @@ class ImageHead(nn.Module):
     def detail(self, x: Tensor, w: Tensor) -> Tensor:
         """What the linear readout adds."""
         style = self.style(w[:, self.slots].flatten(1) / math.sqrt(512 * len(self.slots)))
-        return self.skip(x * style[:, :, None, None])  # type: ignore[no-any-return]  # the same
+        x, _, weight = _modulated(x, style[:, :, None, None], None, self.skip.weight)
+        return F.conv2d(x, weight, self.skip.bias)
 
 
 class MobileGenerator:

@@ -162,6 +162,13 @@ def test_a_batch_is_its_pictures(generator):
     assert draw(generator, w) == pytest.approx(singles, abs=1e-4)
 
 
+def test_a_picture_is_the_same_where_a_gradient_is_wanted(generator):
+    w = samples(generator, 1)
+    for size in generator.sizes:
+        with_gradient = generator.synthesize(w.clone().requires_grad_(), size).detach()
+        assert draw(generator, w, size) == pytest.approx(with_gradient, abs=1e-4)
+
+
 def test_early_exits_look_like_the_whole_picture(generator, sampled):
     w, whole = sampled
     for size in generator.sizes[:-1]:

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from reenact.errors import WeightsError
-from reenact.generators.mobile import SLOTS, haar_downsample, haar_upsample, live_slots, load_networks, read_constants
+from reenact.generators.mobile import (
+    SLOTS,
+    haar_downsample,
+    haar_upsample,
+    in_blocks,
+    live_slots,
+    load_networks,
+    read_constants,
+)
 
 pytestmark = pytest.mark.pretrained
 
@@ -69,10 +77,20 @@ def test_each_band_is_its_pattern(band, square):
     assert haar_upsample(x)[0, 0].tolist() == square
 
 
-def test_high_bands_of_a_channel_lie_beside_each_other():
-    x = torch.zeros(1, 8, 1, 1)  # low 0, low 1, then LH, HL, HH of channel 0, then of channel 1
-    x[:, 5] = 2
-    assert haar_upsample(x)[0].tolist() == [[[0, 0], [0, 0]], [[1, 1], [-1, -1]]]
+def test_a_file_has_the_high_bands_of_a_channel_beside_each_other():
+    filed = torch.zeros(8, 1, 1)  # low 0, low 1, then LH, HL, HH of channel 0, then of channel 1
+    filed[5] = 2
+    assert haar_upsample(in_blocks(filed)[None])[0].tolist() == [[[0, 0], [0, 0]], [[1, 1], [-1, -1]]]
+    assert in_blocks(torch.arange(12)).tolist() == [0, 1, 2, 3, 6, 9, 4, 7, 10, 5, 8, 11]
+
+
+def test_where_a_gradient_is_wanted_the_transform_is_the_same():
+    x = torch.randn(2, 12, 6, 10, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        at_once = haar_upsample(x)
+    assert torch.equal(haar_upsample(x), at_once)
+    y = x.double().requires_grad_()
+    assert torch.autograd.gradcheck(haar_upsample, y)
 
 
 def test_channels_that_come_last_stay_last():
