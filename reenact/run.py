@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion, plugins
 from .acting import Acting, Stance
+from .ahead import MOST, ahead
 from .align import cut_out, ffhq_crop
 from .blend import with_forehead
 from .check import hard_motion, hard_target
@@ -395,8 +396,9 @@ class Run:
         goal_of, turn_of, scenes = self.acting.points(), self._turn_of(), self.acting.scenes
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
-            for frame, w in (self._mapped if self.mapper else self._solved)(probe, first):
-                face = self._drawn(w, probe)
+            latents = (self._mapped if self.mapper else self._solved)(probe, first)
+            jobs = ((frame, partial(self._drawn, w, probe)) for frame, w in latents)
+            for frame, face in ahead(jobs, 1 if self.options.noise == "random" else MOST):
                 yield (frame, face), face.points.astype(np.float32), int(scenes[frame.index])
 
         for (frame, face), points in self._smoothed(drawn(), SHORT_LINE):
@@ -418,10 +420,12 @@ class Run:
         inside = self.acting.presence * lids.ramp(self.acting.by_region["mouth"], 0, 0.3)
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, tuple[Drawn, ...]], Floats, int]]:
-            for frame in self._result_frames(first):
-                i = frame.index
-                faces = tuple(self._drawn(self._showing(self.w, each[i]), probe) for each in (own, wanted))
-                yield (frame, faces), np.stack([f.points for f in faces]).astype(np.float32), int(scenes[i])
+            def both(index: int) -> tuple[Drawn, ...]:
+                return tuple(self._drawn(self._showing(self.w, each[index]), probe) for each in (own, wanted))
+
+            for frame, faces in ahead((frame, partial(both, frame.index)) for frame in self._result_frames(first)):
+                points = np.stack([face.points for face in faces]).astype(np.float32)
+                yield (frame, faces), points, int(scenes[frame.index])
 
         shots = clip.shots(moment.index for moment in self._moments(first))
         for ((frame, faces), points), shot in zip(self._smoothed(drawn(), SHORT_LINE), shots, strict=True):
