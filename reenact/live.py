@@ -23,12 +23,12 @@ from .detectors import Detector
 from .dub import is_clip
 from .errors import NoFaceError, UsageError, VideoError
 from .face_landmarker import BLENDSHAPES, canonical_axes, to_68
-from .follow import Choice
+from .follow import Choice, Followed, follow
 from .options import Hooks, Options
 from .run import Run
 from .smooth import causal
 from .solve import Solver
-from .types import Floats, Frame, Landmarks, Rgb
+from .types import Floats, Frame, Rgb
 from .video import VideoWriter
 from .video.camera import Camera, Feed
 from .weights import WeightStore, default_root
@@ -217,7 +217,7 @@ class LiveRun(Run):
 
 
 def _followed(frames: Feed, detector: Detector, before: _Seen, wanted: Choice) -> Iterator[tuple[Frame, _Seen, int]]:
-    """Each frame, what its face shows, and the number of its scene; where there is no face, what was shown before."""
+    """Each frame, what its face shows (where none can be trusted, what it showed before), and its scene's number."""
     held: list[Frame] = []
     cuts, scene = CutFinder(), 0
 
@@ -226,20 +226,12 @@ def _followed(frames: Feed, detector: Detector, before: _Seen, wanted: Choice) -
             held.append(frame)
             yield frame.rgb
 
-    last: Landmarks | None = None
+    known = Followed()
     for faces in detector.track(pictures()):
         frame = held.pop(0)
         if cuts.is_cut(frame.rgb):
-            last, scene = None, scene + 1
-        face = _same(faces, last) if last else wanted.pick(faces)
+            known, scene = Followed(), scene + 1
+        known, face = follow(known, frame.rgb, faces, wanted)
         if face is not None and face.mesh is not None and face.pose is not None:
-            last, before = face, _Seen(face.mesh, face.pose, expression.of_landmarks(face).numpy())
+            before = _Seen(face.mesh, face.pose, expression.of_landmarks(face).numpy())
         yield frame, before, scene
-
-
-def _same(faces: list[Landmarks], last: Landmarks) -> Landmarks | None:
-    """The face nearest to the last one."""
-    if not faces:
-        return None
-    middle = last.points.mean(0)
-    return min(faces, key=lambda face: float(np.hypot(*(face.points.mean(0) - middle))))
