@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from .errors import NoFaceError
 from .files import ArrayFile
 from .follow import Choice, Followed
 from .images import is_image, read_image
-from .landmarks import Stretch, Threshold
+from .landmarks import Pile, Stretch, Threshold
 from .resume import Checkpoint
 from .template import Motion
 from .types import FaceTrack, Frame, Landmarks, Rgb
@@ -100,9 +100,14 @@ class Driver:
         on_progress: Callable[[int], None],
         checkpoint: Checkpoint | None,
     ) -> Motion:
-        parts, moments = list[Stretch](), list[Moment]()
+        parts, meshes, moments = list[Stretch](), Pile(), list[Moment]()
+
+        def add(part: Stretch) -> None:
+            meshes.add(part.track.mesh, len(part.track))
+            parts.append(replace(part, track=replace(part.track, mesh=None)))
+
         for part, its_moments in _earlier(checkpoint, self.kept_as):
-            parts.append(part)
+            add(part)
             moments += its_moments
         for part in parts:
             self._heed_missing(part.track, [m.seconds for m in moments], missing)
@@ -128,12 +133,14 @@ class Driver:
             self._heed_missing(part.track, [m.seconds for m in moments[:done]], missing)
             fresh.append(part)
             if done - saved >= _PART:
-                parts.append(landmarks.merged(fresh))
+                whole = landmarks.merged(fresh)
                 if checkpoint:
-                    checkpoint.keep(f"{self.kept_as}-{len(parts) - 1:06d}", _arrays(parts[-1], moments[saved:done]))
+                    checkpoint.keep(f"{self.kept_as}-{len(parts):06d}", _arrays(whole, moments[saved:done]))
+                add(whole)
                 fresh, saved = [], done
-        parts += fresh
-        track = landmarks.joined(parts)
+        for part in fresh:
+            add(part)
+        track = replace(landmarks.joined(parts), mesh=meshes.rows)
         if not track.found.any():
             landmarks.require_face(track, str(self.path), choice, max((part.most for part in parts), default=0))
         info = None if self.still else probe(self.path)

@@ -216,6 +216,24 @@ def stretches(
         yield Stretch(_track(chosen), began_with_cut, threshold, most)
 
 
+class Pile:
+    """Rows that come piece by piece, in one array: where a system can move memory, there are never two copies."""
+
+    def __init__(self) -> None:
+        """Of no rows."""
+        self.rows: Floats | None = None  # [T,...]; None: no piece had any
+        self._count = 0
+
+    def add(self, rows: Floats | None, count: int) -> None:
+        """The next `count` rows [count,...]; None: they are not known, and are NaN."""
+        if rows is not None and self.rows is None:
+            self.rows = np.full((self._count, *rows.shape[1:]), np.nan, np.float32)
+        self._count += count
+        if self.rows is not None:
+            self.rows.resize((self._count, *self.rows.shape[1:]), refcheck=False)  # nobody has seen it yet
+            self.rows[self._count - count :] = np.nan if rows is None else rows
+
+
 def joined(parts: Sequence[Stretch]) -> FaceTrack:
     """The whole track."""
     tracks = [part.track for part in parts] or [_track([])]
@@ -223,11 +241,10 @@ def joined(parts: Sequence[Stretch]) -> FaceTrack:
 
     def column(name: str) -> Floats | None:
         there = [getattr(track, name) for track in tracks]
-        shape = next((rows.shape[1:] for rows in there if rows is not None), None)
-        if shape is None:
-            return None
-        blank = [np.full((len(track), *shape), np.nan, np.float32) for track in tracks]
-        return np.concatenate([b if rows is None else rows for rows, b in zip(there, blank, strict=True)])
+        pile = Pile()
+        for rows, track in zip(there, tracks, strict=True):
+            pile.add(rows, len(track))
+        return pile.rows
 
     return FaceTrack(
         points=np.concatenate([track.points for track in tracks]),

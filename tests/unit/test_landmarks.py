@@ -1,5 +1,6 @@
 """Following a face through clips whose truth is known: a detector that answers from a script, constructed pictures."""
 
+import tracemalloc
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from reenact.errors import NoFaceError, UsageError
 from reenact.follow import Choice
 from reenact.images import read_image
 from reenact.landmarks import (
+    Pile,
     WithExpressions,
     choose_detector,
     fill_gaps,
@@ -373,3 +375,32 @@ def test_a_named_detector_is_taken(modules):
 def test_an_unknown_detector_is_answered_with_those_there_are():
     with pytest.raises(UsageError, match="no detector named 'yolo'; there are: auto, dlib, face-alignment, landmarker"):
         choose_detector("yolo", STORE, torch.device("cpu"))
+
+
+# --- Rows that come piece by piece --------------------------------------------------------------
+
+
+def test_a_pile_is_its_pieces_and_those_that_are_not_known_are_nan():
+    pieces = [None, np.ones((2, 3, 2), np.float32), None, 2 * np.ones((1, 3, 2), np.float32)]
+    pile = Pile()
+    for rows, count in zip(pieces, (1, 2, 3, 1), strict=True):
+        pile.add(rows, count)
+    assert pile.rows.dtype == np.float32
+    assert pile.rows.shape == (7, 3, 2)
+    np.testing.assert_array_equal(pile.rows[:, 0, 0], [np.nan, 1, 1, np.nan, np.nan, np.nan, 2])
+
+
+def test_a_pile_of_nothing_known_has_no_rows():
+    pile = Pile()
+    pile.add(None, 3)
+    assert pile.rows is None
+
+
+def test_a_pile_is_never_there_twice():
+    pile, piece = Pile(), np.ones((250, 100), np.float32)
+    tracemalloc.start()
+    for _ in range(100):
+        pile.add(piece, len(piece))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.1 * pile.rows.nbytes
