@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Barrier
 from typing import TypeVar
 
 import torch
@@ -24,23 +26,54 @@ def ahead(jobs: Iterable[tuple[T, Callable[[], U]]], most: int = MOST) -> Iterat
 
     Args:
         jobs: (passenger, job); of these only so many are taken ahead as there are threads.
-        most: threads; with one the jobs are done in order, as those must be that draw random numbers.
+        most: threads; 0: none, each job is done when its turn comes.
 
     Yields:
-        (passenger, the job's result), in order. What a job raises is raised in its place.
+        (passenger, the job's result), in order. What a job raises, or `jobs` itself, is raised in its place.
     """
-    cores = torch.get_num_threads()
-    threads = min(most, cores)
-    pool = ThreadPoolExecutor(threads, "ahead", lambda: torch.set_num_threads(cores // threads))
-    under_way: deque[tuple[T, Future[U]]] = deque()
-    try:
+    if not most:
         for passenger, job in jobs:
+            yield passenger, job()
+        return
+    under_way: deque[tuple[T, Future[U]]] = deque()
+    source, failed = iter(jobs), None
+    with _pool(most) as (pool, threads):
+        while True:
+            try:
+                passenger, job = next(source)
+            except StopIteration:
+                break
+            except Exception as error:  # those before it are good
+                failed = error
+                break
             under_way.append((passenger, pool.submit(job)))
             if len(under_way) > threads:
                 done, future = under_way.popleft()
                 yield done, future.result()
         for done, future in under_way:
             yield done, future.result()
+    if failed:
+        raise failed
+
+
+@contextmanager
+def _pool(most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Threads that share torch's cores, and how many they are."""
+    cores = torch.get_num_threads()
+    threads = min(most, cores)
+    ready = Barrier(threads + 1)
+    pool = ThreadPoolExecutor(threads, "ahead", _take, (cores // threads,))
+    try:
+        for _ in range(threads):
+            pool.submit(ready.wait)
+        ready.wait()
+        torch.set_num_threads(cores)  # what the threads have set is what those of others would begin with
+        yield pool, threads
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(cores)  # what later threads begin with
+
+
+def _take(cores: int) -> None:
+    """Have this thread use so many cores."""
+    torch.set_num_threads(cores)
+    torch.get_num_threads()  # or it would take over, at its first work, what others have set by then

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .align import STEADY
-from .front import behind
+from .front import Mask, behind, cover, hidden_by
 from .geometry import apply, compose, fit_similarity, scale_of
 from .types import Affine, Floats, Frame, Rgb
 
@@ -58,7 +58,7 @@ class Blender:
         crop: Affine,
         base: Face,
         options: BlendOptions | None = None,
-        front: Floats | None = None,
+        front: Mask | None = None,
     ) -> None:
         """Prepare the target.
 
@@ -67,18 +67,20 @@ class Blender:
             crop: the target's crop, unit square to pixels.
             base: the reconstruction of the target, what the generated faces are compared with.
             options: shapes of the mask and of the residual.
-            front: [H,W], how much of each pixel is before the face and stays, 0 to 1; None: nothing is.
+            front: [H,W], where something is before the face and stays; None: nowhere.
         """
         self.options = options or BlendOptions()
         self.target, self.crop, self.base = target, crop, base
         self.side = scale_of(crop)  # of the crop, in pixels
         self.box = box_of(crop, target.shape[:2], self.side * 0.05)
-        self._front = None if front is None else front[self.box]
         rows, columns = self.box
         self._to_box = crop - np.array([[0, 0, columns.start], [0, 0, rows.start]])
         self._photo = np.asarray(target[self.box].astype(np.float32) / 255, np.float32)
         self._base = self._placed(base.picture)
-        self._face = self._photo if self._front is None else behind(self._photo, self._front)
+        self._face, self._cover = self._photo, None
+        if front is not None:
+            hidden = hidden_by(front[self.box], self.side)
+            self._face, self._cover = behind(self._photo, hidden), cover(hidden, self.side)
         residual = self._face - self._base
         self._coarse = _blurred(residual, self.side * self.options.coarse)
         self._fine = residual - self._coarse
@@ -120,7 +122,7 @@ class Blender:
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
         sigma = max(0.5, self.side * self.options.feather)
         soft = cv2.GaussianBlur(cv2.dilate(mask, disc), (0, 0), sigma)
-        return np.asarray(soft if self._front is None else np.rint(soft * (1 - self._front)), np.uint8)
+        return np.asarray(soft if self._cover is None else np.rint(soft * (1 - self._cover)), np.uint8)
 
     def _placed(self, picture: Floats, move: Affine = STAY) -> Plane:
         """A generated picture moved and brought into the box."""

@@ -186,7 +186,7 @@ def _picture(
     if face is None:
         return facts, None, [_absent(about, len(faces), choice)]
     seen = measured(rgb, face)
-    findings = list(_of_face(about, seen))
+    findings = list(_of_face(about, seen, maskable=about == "target"))
     if len(faces) > 1 and choice == Choice():
         findings.append(_crowd(about, len(faces), f"--{about}-face"))
     return facts | {"face": asdict(seen)}, seen, findings
@@ -327,11 +327,14 @@ def _covered(looks: list[Floats], yaws: list[float]) -> int:
 # ---- During a run -----------------------------------------------------------------------------------------------
 
 
-def hard_target(rgb: Rgb, face: Landmarks) -> list[str]:
-    """What a run should say of its target before it begins, in lines; nothing of a face known by points only."""
+def hard_target(rgb: Rgb, face: Landmarks, maskable: bool = True) -> list[str]:
+    """What a run should say of its target before it begins, in lines; nothing of a face known by points only.
+
+    `maskable`: whether what is before the face could be marked, and isn't.
+    """
     if face.pose is None or face.blendshapes is None:
         return []
-    return [finding.says for finding in _of_face("target", measured(rgb, face))]
+    return [finding.says for finding in _of_face("target", measured(rgb, face), maskable)]
 
 
 def hard_motion(motion: Motion, about: str) -> list[str]:
@@ -390,9 +393,9 @@ def _noise(grey: Floats) -> float:
     return round(float(np.median(np.abs(cv2.filter2D(grey, -1, kernel)))) / 0.6745 / 6, 2)
 
 
-def _of_face(about: str, face: FaceFacts) -> Iterator[Finding]:
+def _of_face(about: str, face: FaceFacts, maskable: bool = False) -> Iterator[Finding]:
     other = "take another photo" if about == "target" else "record it again"
-    front = ", or mark what covers it: --front" if about == "target" else ""
+    front = ", or mark what covers it: --front" if maskable else ""
 
     def hard(what: str, says: str) -> Finding:
         return Finding(about, what, False, says)

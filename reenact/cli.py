@@ -188,7 +188,7 @@ def _add_faces(group: _Group) -> None:
     _add(group, "--on-missing", "missing", "HOW", str, missing)
 
     front = "a picture of TARGET's size, opaque or white where something is before its face and stays: a hand, a "
-    front += "microphone, hair"
+    front += "microphone, hair (default: nothing is)"
     _add(group, "--front", "front", "MASK", str, front)
 
 
@@ -511,18 +511,19 @@ def _checked(args: argparse.Namespace) -> _Job:
     if args.output.suffix.lower() not in suffixes:
         what = "picture" if still else "video"
         raise UsageError(f"{args.output}: {args.driver} is a {what}, and so is the result; use {', '.join(suffixes)}")
-    check_output(args.output, (args.target, args.driver), args.overwrite, suffixes)
+    inputs = args.target, args.driver, *((Path(options.front),) if options.front else ())
+    check_output(args.output, inputs, args.overwrite, suffixes)
     if args.matte:
         if still:
             raise UsageError(f"--matte {args.matte}: is a video, and {args.driver} is a picture; leave it out")
-        check_output(args.matte, (args.target, args.driver), args.overwrite, (".mkv",))
+        check_output(args.matte, inputs, args.overwrite, (".mkv",))
         if args.matte.resolve() == args.output.resolve():
             raise UsageError(f"--matte {args.matte}: is the output too; name another file")
     for path, suffix in ((args.latents, template.SUFFIX), (args.export_csv, ".csv")):
         if path:
             # What the run to go on with has written already may be written again.
             again = args.resume and _checkpoint_folder(args.output).is_dir()
-            check_output(path, (args.target, args.driver), args.overwrite or again, (suffix,))
+            check_output(path, inputs, args.overwrite or again, (suffix,))
     if args.latents and options.fuse.method == "splice" and options.detector != "landmarker":
         raise UsageError("--latents: the motion of --fuse splice is points alone; add --detector landmarker")
     if args.latents_sound and not args.latents:

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import lids, mesh, motion
-from .front import behind
+from .front import Mask, behind, cover, hidden_by
 from .geometry import apply, inverse, scale_of
-from .mesh import Points
+from .mesh import Part, Points
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
 from .types import Affine, Floats, Frame, Rgb
 
@@ -42,8 +42,6 @@ class Drawn:
     points: Points  # [478,2] in units of the picture, which is aligned as the target's crop
 
 
-Part = tuple[slice, slice]
-"""Rows and columns."""
 Turn = Callable[[Points], Points]
 """Where a turning head takes the points [478,2] of a face."""
 
@@ -61,7 +59,7 @@ class Composer:
         options: ComposeOptions | None = None,
         reach: float = mesh.REACH,
         inside: float = 0.0,
-        front: Floats | None = None,
+        front: Mask | None = None,
     ) -> None:
         """Prepare the target.
 
@@ -75,7 +73,7 @@ class Composer:
             reach: as of `mesh.over`.
             inside: how much of the inside of its own mouth must give way to the drawn one, 0 to 1, however far it is
                 open: its lips will speak other words.
-            front: [H,W], how much of each pixel is before the face and stays, 0 to 1; None: nothing is.
+            front: [H,W], where something is before the face and stays; None: nowhere.
         """
         self.options = options or ComposeOptions()
         self._inside = inside
@@ -94,10 +92,12 @@ class Composer:
         self._units = units.reshape(self._pixels.shape).astype(np.float32)  # [h,w,2], of the crop
         self._in_cells = mesh.in_cells(self._units, self._cells)
         self._in_folds = mesh.in_cells(self._units, _FOLD_CELLS)
-        self._front = None if front is None else front[self._box]
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
-        if self._front is not None:
-            self._photo = behind(self._photo, self._front)
+        self._cover: Floats | None = None
+        if front is not None:
+            hidden = hidden_by(front[self._box], scale_of(crop))
+            self._cover = cover(hidden, scale_of(crop))
+            self._photo = behind(self._photo, hidden)
         # A lid that is shut is the photo's, and lies where the eye was.
         self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
@@ -125,8 +125,8 @@ class Composer:
         picture = self._shut_lips(goal, picture)
         picture = self._mouth(goal, face, placed, picture)
         rgb, matte = self.target.copy(), np.zeros(self.target.shape[:2], np.uint8)
-        if self._front is not None:
-            picture += self._front[:, :, None] * (self.target[self._box].astype(np.float32) / 255 - picture)
+        if self._cover is not None:
+            picture += self._cover[:, :, None] * (self.target[self._box].astype(np.float32) / 255 - picture)
         rgb[self._box] = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
         red, green, blue = (rgb[self._box][:, :, i] != self.target[self._box][:, :, i] for i in range(3))
         matte[self._box] = 255 * (red | green | blue)

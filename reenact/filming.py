@@ -63,7 +63,8 @@ def _checked(args: Mapping[str, Any], options: Options) -> Camera:
     if options.start is not None:
         raise UsageError(f"--start: {args['driver']} begins now; leave it out")
     camera = Camera.named(str(args["driver"]))
-    check_output(args["output"], (args["target"],), args["overwrite"], SUFFIXES)
+    inputs = args["target"], *((Path(options.front),) if options.front else ())
+    check_output(args["output"], inputs, args["overwrite"], SUFFIXES)
     return camera
 
 

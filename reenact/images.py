@@ -36,6 +36,8 @@ _WRITTEN: dict[str, tuple[str, dict[str, int]]] = {
 # Formats whose further frames make a film; those of others (TIFF, MPO, ICO) are pages or sizes.
 _FILMS = {"GIF", "PNG", "WEBP", "AVIF"}
 
+_OPAQUE = 250  # of 255: less is meant
+
 _pillow_limit = threading.Lock()
 
 # What Pillow logs of a broken file, it also raises; without a handler Python would print it.
@@ -90,7 +92,7 @@ def read_mask(path: Path) -> Floats:
         _check_size(path, image.width, image.height)
         upright = _decoded(path, image)
     opacity = upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
-    if opacity is None or opacity.getextrema()[0] == 255:
+    if opacity is None or np.asarray(opacity).min() > _OPAQUE:
         opacity = _flattened(_to_eight_bits(upright)).convert("L")
     return np.asarray(np.asarray(opacity, np.float32) / 255, np.float32)
 

@@ -226,12 +226,15 @@ def _followed(frames: Feed, detector: Detector, before: _Seen, wanted: Choice) -
             held.append(frame)
             yield frame.rgb
 
-    known = Followed()
+    known, lately = Followed(), 0.0
     for faces in detector.track(pictures()):
         frame = held.pop(0)
         if cuts.is_cut(frame.rgb):
             known, scene = Followed(), scene + 1
-        known, face = follow(known, frame.rgb, faces, wanted)
+        # How far a face may have gone is told by frames of a clip; some of the camera's may have been dropped.
+        dropped = max(0, round(RATE * (frame.seconds - lately)) - 1)
+        known, face = follow(replace(known, gap=known.gap + dropped), frame.rgb, faces, wanted)
+        lately = frame.seconds
         if face is not None and face.mesh is not None and face.pose is not None:
             before = _Seen(face.mesh, face.pose, expression.of_landmarks(face).numpy())
         yield frame, before, scene

@@ -21,8 +21,9 @@ _Real = TypeVar("_Real", bound=np.floating[Any])
 
 MARGIN = 0.25
 """How far beyond the crop motion may reach, of its side: chins drop out of it."""
-WHOLE = slice(None), slice(None)
-"""All rows and columns."""
+Part = tuple[slice, slice]
+"""Rows and columns."""
+WHOLE: Part = slice(None), slice(None)
 REACH, REACH_OF_HEADS = 1.5, 1.8
 """How far from the face's middle nothing moves any more, in the face's own extent; and where heads turn."""
 
@@ -37,7 +38,7 @@ class Placed:
     inverse: NDArray[np.float64]  # [n,3,3], of their corners as rows x, y, 1
     labels: NDArray[np.intp]  # [cells,cells], rows of `triangles`; n where none is
 
-    def field(self, source: Points, part: tuple[slice, slice] = WHOLE) -> Floats:
+    def field(self, source: Points, part: Part = WHOLE) -> Floats:
         """Where what is seen at each cell comes from, less the cell's own place: [cells,cells,2] in units of the crop.
 
         Args:

@@ -171,7 +171,8 @@ def job(inputs: Mapping[str, Path], options: object, program: str) -> dict[str, 
     """
     contents = {name: f"sha256 {_sha256(path)}" for name, path in inputs.items()}
     ours = f"reenact {version_of('reenact') or 'of a checkout'}"
-    return {**contents, "program": f"{ours}, {program}", **dict(_settings(options, ""))}
+    # A file that an option names is told by its content too.
+    return {**dict(_settings(options, "")), **contents, "program": f"{ours}, {program}"}
 
 
 def _sha256(path: Path) -> str:

@@ -1,7 +1,7 @@
 """One reenactment under way: what is found before the first frame, and the frames.
 
 Two passes over the driver, and over a target that is a clip, so that no frames pile up: the first keeps only where the
-face is and what it expresses, which is then smoothed as a whole; the second makes the frames, one at a time.
+face is and what it expresses, which is then smoothed as a whole; the second makes the frames, a few at a time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .dub import Clip, is_clip
 from .errors import UsageError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles
 from .follow import Choice, parse_choice
-from .front import read_front
+from .front import Mask, check_face, read_front
 from .fuse import chooses_layers, parse_layers
 from .geometry import apply, inverse, scale_of
 from .images import read_image, to_rgb, to_tensor
@@ -81,8 +81,11 @@ class Run:
         wanted = parse_choice(options.target_face, "--target-face")
         self.wanted = parse_choice(options.driver_face, "--driver-face")
         self.clip = self._opened_clip(target) if is_clip(target) else None
+        self.front: Mask | None = None
         if not self.clip:
             self.target = read_image(target)
+            if options.front is not None:
+                self.front = read_front(Path(options.front), target, self.target)
         self.driver = Driver(driver, options.start, options.end, options.max_frames, self._warn_once)
         if self.driver.template and self.needs_pictures:
             raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
@@ -101,11 +104,10 @@ class Run:
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
             if self._compares_expressions() and self.face.inside is None:
                 self._read_expressions()
-        for line in hard_target(self.target, self.face):
+        for line in hard_target(self.target, self.face, maskable=self.front is None and not self.clip):
             self._warn_once(f"{target}: {line}")
-        self.front: Floats | None = None
-        if options.front is not None:
-            self.front = read_front(Path(options.front), target, self.target, self.face.points)
+        if self.front is not None and not check_face(Path(str(options.front)), self.front, self.face.points):
+            self._warn_once(f"--front {options.front}: marks nothing near the face of {target}")
         self.crop = ffhq_crop(self.face.points)
         quick = torch.float32 if options.target.distance == "conv" else quick_dtype(self.device)
         self.generator = generators.load(options.generator, store, self.device, quick, options.noise)
@@ -398,7 +400,7 @@ class Run:
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, Drawn], Floats, int]]:
             latents = (self._mapped if self.mapper else self._solved)(probe, first)
             jobs = ((frame, partial(self._drawn, w, probe)) for frame, w in latents)
-            for frame, face in ahead(jobs, 1 if self.options.noise == "random" else MOST):
+            for frame, face in ahead(jobs, self._threads):
                 yield (frame, face), face.points.astype(np.float32), int(scenes[frame.index])
 
         for (frame, face), points in self._smoothed(drawn(), SHORT_LINE):
@@ -423,7 +425,8 @@ class Run:
             def both(index: int) -> tuple[Drawn, ...]:
                 return tuple(self._drawn(self._showing(self.w, each[index]), probe) for each in (own, wanted))
 
-            for frame, faces in ahead((frame, partial(both, frame.index)) for frame in self._result_frames(first)):
+            jobs = ((frame, partial(both, frame.index)) for frame in self._result_frames(first))
+            for frame, faces in ahead(jobs, self._threads):
                 points = np.stack([face.points for face in faces]).astype(np.float32)
                 yield (frame, faces), points, int(scenes[frame.index])
 
@@ -439,6 +442,11 @@ class Run:
             if self.hooks.picture:
                 self._show_stages(frame, face.picture, composer.warped(goal, face))
             yield shot.rgb, composer.compose(goal, face, frame.index, frame.pts, frame.seconds)
+
+    @property
+    def _threads(self) -> int:
+        """In how many threads faces are drawn ahead, at most: none on a GPU, which is filled by one, nor at random."""
+        return 0 if self.device.type != "cpu" or self.options.noise == "random" else MOST
 
     def _turn_of(self) -> Callable[[int], Turn | None]:
         """Where a frame's turn of the driver's head takes the target's points; None: it stays."""

@@ -69,9 +69,6 @@ class SplicedRun(Run):
         return super()._needed_size() if self.options.tune else self.generator.sizes[-1]
 
     def _results(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
-        return self._pasted(probe, base, first)
-
-    def _pasted(self, probe: expression.Probe, base: Drawn, first: int) -> Iterator[tuple[Rgb, Frame]]:
         """Generated faces laid over the photo, as in the paper."""
         blender = Blender(self.target, self.crop, _face(base), self.options.blend, self.front)
         faces = ((frame, _face(self._drawn(w, probe))) for frame, w in self._spliced(first))

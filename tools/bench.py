@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from unittest.mock import patch
 
@@ -75,6 +76,7 @@ class Passes:
     def __init__(self) -> None:
         self.forward: Counter[int] = Counter()
         self.backward: Counter[int] = Counter()
+        self.counting = Lock()  # faces are drawn in several threads
 
     def watch(self, generator: Generator) -> Watched:
         """The generator, counted."""
@@ -82,8 +84,9 @@ class Passes:
 
     def take(self) -> dict[str, int]:
         """What was counted since the last call, as "256 forward and backward" -> 12."""
-        both, forward = self.backward, self.forward - self.backward
-        self.forward, self.backward = Counter(), Counter()
+        with self.counting:
+            both, forward = self.backward, self.forward - self.backward
+            self.forward, self.backward = Counter(), Counter()
         return {
             f"{size} {how}": n
             for how, counts in (("forward and backward", both), ("forward", forward))
@@ -106,7 +109,8 @@ class Watched:
     def synthesize(self, w: Tensor, size: int) -> Tensor:
         """See `Generator.synthesize`."""
         passes, pictures = self._passes, self._generator.synthesize(w, size)
-        passes.forward[size] += len(w)
+        with passes.counting:
+            passes.forward[size] += len(w)
         if pictures.requires_grad:
             pictures.register_hook(lambda _: passes.backward.update({size: len(w)}))
         return pictures  # type: ignore[no-any-return]  # `_generator` is set past mypy's eyes

@@ -41,7 +41,7 @@ class Generator(Protocol):
     paper_layers: tuple[int, ...]  # the slots that stand for the paper's layers 4 and 5
 
     def synthesize(self, w: Tensor, size: int) -> Tensor:
-        """[N,L,512] -> [N,3,size,size]; differentiable; `size` one of `sizes`."""
+        """[N,L,512] -> [N,3,size,size]; differentiable; `size` one of `sizes`; several threads may call it."""
         ...
 
     def map(self, z: Tensor) -> Tensor:

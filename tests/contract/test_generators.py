@@ -4,6 +4,7 @@ Those whose files are not to be had here run small networks of random numbers, i
 """
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 
@@ -160,6 +161,15 @@ def test_a_batch_is_its_pictures(generator):
     w = samples(generator, 2)
     singles = torch.cat([draw(generator, one[None]) for one in w])
     assert draw(generator, w) == pytest.approx(singles, abs=1e-4)
+
+
+def test_two_threads_may_draw_at_once(generator):
+    some, others = samples(generator, 1), samples(generator, 1, seed=1)
+    wanted = [draw(generator, w) for w in (some, others)]
+    with ThreadPoolExecutor(2) as pool:
+        drawn = list(pool.map(lambda w: draw(generator, w), [some, others] * 4))
+    for i, picture in enumerate(drawn):
+        assert picture == pytest.approx(wanted[i % 2], abs=1e-4)
 
 
 def test_a_picture_is_the_same_where_a_gradient_is_wanted(generator):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import stylegans
 
-from reenact import formats, pipeline
+from reenact import formats
+from reenact import run as running
 from reenact.cli import main
 from reenact.images import read_image
 from reenact.pipeline import PRESETS
@@ -70,9 +71,9 @@ def test_a_tuned_generator_is_shown_and_gone_on_with(files, tmp_path, monkeypatc
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.Run, "_made", stopped)
+        patch.setattr(running.Run, "_made", stopped)
         assert run(*words, "-o", tmp_path / "out.mp4") == 130
-    monkeypatch.setattr(pipeline, "tune", stopped)
+    monkeypatch.setattr(running, "tune", stopped)
     assert run(*words, "-o", tmp_path / "out.mp4", "--resume") == 0
     for one, other in zip(*(read_frames(tmp_path / f"{name}.mp4") for name in ("out", "whole")), strict=True):
         assert np.array_equal(one.rgb, other.rgb)

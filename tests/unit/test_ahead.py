@@ -57,6 +57,36 @@ def test_threads_share_the_cores(cores, threads, each):
     assert torch.get_num_threads() == cores
 
 
+def test_what_the_jobs_themselves_raise_comes_after_the_results_before_it():
+    def jobs():
+        for i in range(5):
+            yield i, partial(int, i)
+        raise OSError("cut off")
+
+    results = ahead(jobs())
+    assert [next(results) for _ in range(5)] == [(i, i) for i in range(5)]
+    with pytest.raises(OSError, match="cut off"):
+        next(results)
+
+
+def test_with_no_threads_each_is_done_when_its_turn_comes():
+    done = []
+    results = ahead(((i, partial(done.append, i)) for i in range(3)), most=0)
+    next(results)
+    assert done == [0]
+    assert len(list(results)) == 2
+
+
+def test_other_threads_begin_with_all_cores_meanwhile():
+    results, seen = ahead((i, partial(int, i)) for i in range(100)), []
+    next(results)
+    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    results.close()
+    assert seen == [2]
+
+
 def test_with_one_thread_jobs_are_done_in_order():
     begun = []
     assert len(list(ahead([(i, partial(begun.append, i)) for i in range(50)], most=1))) == 50
@@ -76,11 +106,6 @@ def test_whoever_stops_early_leaves_no_thread():
     next(results)
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
-    seen = []
-    thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
-    thread.start()
-    thread.join()
-    assert seen == [2]
 
 
 def test_of_no_jobs_nothing_comes():

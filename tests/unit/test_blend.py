@@ -69,13 +69,13 @@ def blend(blender, shown):
 
 
 def test_what_is_before_the_face_is_not_painted_over_and_throws_no_colour_on_it():
-    front = np.zeros(SHAPE, np.float32)
-    front[150:200] = 1  # a magenta bar
+    front = np.zeros(SHAPE, bool)
+    front[150:200] = True  # a magenta bar
     barred = photo()
-    barred[front > 0] = 255, 0, 255
+    barred[front] = 255, 0, 255
     frame = blend(Blender(barred, CROP, generated(rendered()), front=front), generated(rendered(), mouth=0.06))
-    np.testing.assert_array_equal(frame.rgb[front > 0], barred[front > 0])
-    assert not frame.matte[front > 0].any()
+    np.testing.assert_array_equal(frame.rgb[front], barred[front])
+    assert not frame.matte[front].any()
     below = np.zeros(SHAPE, bool)
     below[206:240, 150:260] = True
     assert np.abs(frame.rgb[below].astype(int) - photo()[below]).max() < 16

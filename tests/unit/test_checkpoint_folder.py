@@ -159,6 +159,22 @@ def test_a_run_with_weights_that_were_trained_anew_is_another_job(tmp_path, monk
         driver=SimpleNamespace(path=driver),
     )  # fmt: skip
     before = running.Run._job(run, target)
+    assert running.Run._job(run, target) == before
     learnt.write_bytes(b"2")
     after = running.Run._job(run, target)
     assert {name for name in after if after[name] != before[name]} == {learnt.name}
+
+
+@pytest.mark.parametrize("option", ["generator", "front"])
+def test_a_run_with_another_file_under_the_same_name_is_another_job(tmp_path, option):
+    target, driver, named = (tmp_path / name for name in ("target.png", "driver.mp4", "named"))
+    for path in (target, driver, named):
+        path.write_bytes(b"1")
+    run = SimpleNamespace(
+        options=running.Options(**{option: str(named)}), checkpoint=None, device="cpu", detector_name="landmarker",
+        driver=SimpleNamespace(path=driver),
+    )  # fmt: skip
+    before = running.Run._job(run, target)
+    named.write_bytes(b"2")
+    after = running.Run._job(run, target)
+    assert {name for name in after if after[name] != before[name]} == {option}

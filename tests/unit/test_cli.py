@@ -223,6 +223,14 @@ def test_not_even_overwriting_writes_into_an_input(target, driver, tmp_path, cap
     assert "input" in error_line(capsys)
 
 
+def test_nor_into_a_mask(target, driver, tmp_path, capsys, no_pipeline):
+    mask = tmp_path / "out.mp4"
+    mask.write_bytes(b"a mask")
+    assert run(target, driver, "-o", mask, "-y", "--front", mask) == 2
+    assert "input" in error_line(capsys)
+    assert mask.read_bytes() == b"a mask"
+
+
 def test_a_read_only_folder(target, driver, tmp_path, capsys, no_pipeline, monkeypatch):
     folder = tmp_path / "sealed"
     folder.mkdir()

@@ -128,26 +128,32 @@ def test_a_face_of_any_size_and_place_moves_and_all_around_it_does_not(crop, hei
     np.testing.assert_array_equal(result.rgb[still], photo[still])
 
 
+def masked(photo, front, goal, face=None):
+    held = Composer(photo, place(SIDE), REST, drawn(), TRIANGLES, PLAIN, front=front)
+    return held.compose(goal, face or drawn(), 0, 0, 0.0)
+
+
 def test_what_is_before_the_face_stays_and_the_face_moves_behind_it():
     photo, goal = grey(), smiling((0.05, -0.05))
-    front = np.zeros((SIDE, SIDE), np.float32)
+    front = np.zeros((SIDE, SIDE), bool)
     x, y = np.rint(place(SIDE)[:, :2] @ REST[CORNER] + place(SIDE)[:, 2]).astype(int)
-    front[y - 60 : y + 60, x - 8 : x + 8] = 1  # a green stick across the corner of the mouth
-    photo[front > 0] = 0, 255, 0
+    front[y - 60 : y + 60, x - 8 : x + 8] = True  # a green stick across the corner of the mouth
+    photo[front] = 0, 255, 0
     bent = composed(photo, goal).rgb
-    assert (bent[front > 0] != (0, 255, 0)).any()  # without a mask it moves along
-    held = Composer(photo, place(SIDE), REST, drawn(), TRIANGLES, PLAIN, front=front).compose(goal, drawn(), 0, 0, 0.0)
-    np.testing.assert_array_equal(held.rgb[front > 0], photo[front > 0])
+    assert (bent[front] != (0, 255, 0)).any()  # without a mask it moves along
+    held = masked(photo, front, goal)
+    np.testing.assert_array_equal(held.rgb[front], photo[front])
     green = held.rgb[:, :, 1].astype(int) - held.rgb[:, :, 0]
-    assert green[front == 0].max() < 30  # and no second one beside it
+    assert green[~front].max() < 30  # and no second one beside it
     np.testing.assert_array_equal(held.matte, 255 * (held.rgb != photo).any(2))
 
 
-def test_a_face_behind_something_is_at_rest_the_photo_bit_by_bit():
-    photo, front = noise(SIDE, SIDE), np.random.default_rng(1).random((SIDE, SIDE), np.float32).round()
-    held = Composer(photo, place(SIDE), REST, drawn(), TRIANGLES, None, front=front)
-    frame = held.compose(REST.copy(), drawn(), 0, 0, 0.0)
-    np.testing.assert_array_equal(frame.rgb[front > 0], photo[front > 0])
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.99])
+def test_a_face_behind_something_is_at_rest_the_photo_bit_by_bit(share):
+    photo, front = noise(SIDE, SIDE), np.random.default_rng(1).random((SIDE, SIDE)) < share
+    frame = masked(photo, front, REST.copy())
+    np.testing.assert_array_equal(frame.rgb, photo)
+    assert not frame.matte.any()
 
 
 def test_the_matte_is_white_exactly_where_pixels_differ():
