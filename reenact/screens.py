@@ -29,6 +29,10 @@ class Screen(Protocol):
         ...
 
 
+_LARGEST = 900
+"""Pixels of a preview's longer side, before somebody makes it larger."""
+
+
 class Preview:
     """A window; q or Esc in it, or closing it, ends the recording."""
 
@@ -45,7 +49,8 @@ class Preview:
             raise UsageError("--preview: there is no screen ($DISPLAY is not set); leave it out")
         self._title, self._shown = title, False
         try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+            # Without Qt's buttons, which would take half of a small window.
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error as error:
             raise UsageError("--preview: this build of OpenCV has no windows; pip install opencv-python has") from error
 
@@ -53,6 +58,10 @@ class Preview:
         """See `Screen.show`."""
         if self._shown and cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
             return False
+        if not self._shown:
+            height, width = rgb.shape[:2]
+            scale = min(1.0, _LARGEST / max(height, width))
+            cv2.resizeWindow(self._title, round(scale * width), round(scale * height))
         cv2.imshow(self._title, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         self._shown = True
         return cv2.waitKey(1) & 0xFF not in self._ENDS

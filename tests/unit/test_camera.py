@@ -132,12 +132,14 @@ def test_a_preview_without_a_screen_is_refused_and_nothing_dies(monkeypatch):
 class Window:
     """Stands in for OpenCV's windows; `keys` are pressed in turn."""
 
-    COLOR_RGB2BGR, WINDOW_NORMAL, WND_PROP_VISIBLE, error = 4, 0, 4, RuntimeError
+    COLOR_RGB2BGR, WND_PROP_VISIBLE, error = 4, 4, RuntimeError
+    WINDOW_NORMAL, WINDOW_KEEPRATIO, WINDOW_GUI_NORMAL = 0, 0, 16
 
     def __init__(self, keys):
         self.keys, self.shown, self.open, self.visible = list(keys), [], set(), 1.0
         self.namedWindow = lambda title, flags: self.open.add(title)
-        self.destroyWindow = self.open.discard
+        self.destroyWindow, self.sizes = self.open.discard, []
+        self.resizeWindow = lambda title, width, height: self.sizes.append((width, height))
         self.cvtColor = lambda rgb, code: rgb[..., ::-1]
         self.imshow = lambda title, bgr: self.shown.append(bgr)
         self.waitKey = lambda ms: self.keys.pop(0)
@@ -151,10 +153,19 @@ def test_a_preview_ends_by_a_key_or_by_closing_it(monkeypatch):
     preview, red = Preview("title"), np.full((4, 4, 3), [255, 0, 0], np.uint8)
     assert [preview.show(red) for _ in range(3)] == [True, True, False]
     assert window.shown[0][0, 0].tolist() == [0, 0, 255]
+    assert window.sizes == [(4, 4)]  # once: it may be made larger
     window.visible = 0.0
     assert not preview.show(red)
     preview.close()
     assert not window.open
+
+
+def test_a_preview_of_a_large_picture_fits_on_a_screen(monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":0")
+    window = Window([-1])
+    monkeypatch.setattr(screens, "cv2", window)
+    Preview("title").show(np.zeros((1800, 3600, 3), np.uint8))
+    assert window.sizes == [(900, 450)]
 
 
 class FakeVirtual:
