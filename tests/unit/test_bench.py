@@ -228,13 +228,15 @@ def test_searches_are_compared_with_a_full_run_of_the_same_start(
     path.write_text(json.dumps(record))
 
     def near_enough(paper, target, driver, options, wanted, sync):
-        asked.append((options.fuse.method, wanted))
+        asked.append((options.fuse.method, options.target.near, wanted))
         there = 2 if wanted else None
         return {"seconds": [2.0, 4.0], "st_lpips": {1: 0.4, 2: 0.2}, "losses": (), "step_as_near": there}
 
     monkeypatch.setattr(bench, "near_enough", near_enough)
     found = bench.against_paper(Path("me.jpg"), Path("d"), bench.PRESETS["fast"], torch.device("cpu"), path)
-    assert asked == [("expression", wanted), ("solve", wanted)]
+    assert [method for method, _, _ in asked] == ["expression", "solve", "solve"]
+    assert asked[2][1] < asked[1][1]  # the last is held less to where faces can be moved
+    assert {each for _, _, each in asked} == {wanted}
     assert (found["step"], found["extrapolated"], found["st_lpips"]) == (1, 1000, wanted)
     told = capsys.readouterr().out
     assert said in told
