@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .align import STEADY
-from .front import Mask, behind, cover, hidden_by
+from .front import Mask, parted
 from .geometry import apply, compose, fit_similarity, scale_of
 from .types import Affine, Floats, Frame, Rgb
 
@@ -77,10 +77,10 @@ class Blender:
         self._to_box = crop - np.array([[0, 0, columns.start], [0, 0, rows.start]])
         self._photo = np.asarray(target[self.box].astype(np.float32) / 255, np.float32)
         self._base = self._placed(base.picture)
-        self._face, self._cover = self._photo, None
+        self._face = self._photo
+        self._cover: Floats | None = None
         if front is not None:
-            hidden = hidden_by(front[self.box], self.side)
-            self._face, self._cover = behind(self._photo, hidden), cover(hidden, self.side)
+            self._face, self._cover = parted(self._photo, front[self.box], self.side)
         residual = self._face - self._base
         self._coarse = _blurred(residual, self.side * self.options.coarse)
         self._fine = residual - self._coarse

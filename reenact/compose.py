@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import lids, mesh, motion
-from .front import Mask, behind, cover, hidden_by
+from .front import Mask, parted
 from .geometry import apply, inverse, scale_of
 from .mesh import Part, Points
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
@@ -95,9 +95,7 @@ class Composer:
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
         self._cover: Floats | None = None
         if front is not None:
-            hidden = hidden_by(front[self._box], scale_of(crop))
-            self._cover = cover(hidden, scale_of(crop))
-            self._photo = behind(self._photo, hidden)
+            self._photo, self._cover = parted(self._photo, front[self._box], scale_of(crop))
         # A lid that is shut is the photo's, and lies where the eye was.
         self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]

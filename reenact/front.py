@@ -101,3 +101,12 @@ def cover(hidden: Mask, side: float) -> Floats:
     sigma = max(0.5, _EDGE * side / 2)
     soft = cv2.GaussianBlur(hidden_by(hidden, side).astype(np.float32), (0, 0), sigma)
     return np.where(hidden, np.float32(1), soft)
+
+
+def parted(picture: Floats, front: Mask, side: float) -> tuple[Floats, Floats]:
+    """A picture [h,w,3] as if nothing were in front of the face, and how much of each pixel [h,w] stays as it was.
+
+    `side`: of the face's crop, in pixels.
+    """
+    hidden = hidden_by(front, side)
+    return behind(picture, hidden), cover(hidden, side)

@@ -129,6 +129,7 @@ class Run:
         self._begin_acting()
         self.latent = self._kept("target", lambda: self._invert_target().latent.w)
         self.w = torch.from_numpy(self.latent).to(self.device)
+        self.layers = self._settled_layers()
         # What draws the frames. The driver is looked for in the generator as it was: it knows all faces.
         self.artist = with_weights(self.generator, self._tuned()) if options.tune else self.generator
 
@@ -197,6 +198,10 @@ class Run:
     def _asked_layers(self) -> Slots:
         """The slots that may change."""
         return parse_layers(self.options.fuse.layers or "expression", self.generator)
+
+    def _settled_layers(self) -> Slots:
+        """The slots that will change, once the target is found."""
+        return self.layers
 
     def _vgg_dtype(self) -> torch.dtype:
         # The paper's recipe is followed in full precision; elsewhere half the bits are as good and twice as fast.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,31 +21,14 @@ from .fuse import FuseOptions, chooses_layers, from_driver, parse_layers, splice
 from .images import to_tensor
 from .invert import invert, nearest_size
 from .layers import COMPARED, DRAWN, Slots, Swaps, choose_layers, shaping, telling, unlike
-from .options import Hooks, Options
-from .resume import Checkpoint
 from .run import Run
 from .types import Affine, Floats, Frame, Rgb
-from .weights import WeightStore
 
 
 class SplicedRun(Run):
     """A run with `--fuse splice`."""
 
     needs_pictures = True
-
-    def __init__(
-        self,
-        target: Path,
-        driver: Path,
-        options: Options,
-        store: WeightStore,
-        hooks: Hooks,
-        checkpoint: Checkpoint | None = None,
-    ) -> None:
-        """Do all that comes before the first frame."""
-        super().__init__(target, driver, options, store, hooks, checkpoint)
-        if chooses_layers(options.fuse):
-            self.layers = self._best_layers()
 
     def _check(self) -> None:
         super()._check()
@@ -63,6 +45,9 @@ class SplicedRun(Run):
         """Those of the paper where they are yet to be chosen."""
         layers = "" if chooses_layers(self.options.fuse) else self.options.fuse.layers
         return parse_layers(layers or "paper", self.generator)
+
+    def _settled_layers(self) -> Slots:
+        return self._best_layers() if chooses_layers(self.options.fuse) else self.layers
 
     def _needed_size(self) -> int:
         """The whole, as in the paper, unless the generator is tuned: each step would draw it."""
