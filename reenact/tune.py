@@ -31,7 +31,7 @@ class TuneOptions:
     """How to tune."""
 
     steps: int = 60
-    rate: float = 0.0012  # of a weight, in its tensor's rms: generators differ in scale, and so do their layers
+    rate: float = 0.0012  # of a weight, in its tensor's `_scale`: generators differ in scale, and so do their layers
     warm_up: int = 3
     decay: float = 0.5  # the share of the steps over which the rate falls to nothing
     seen: int = 256  # pixels that features are compared at: of the whole picture, and in turn of its middle, closer
@@ -126,7 +126,7 @@ def with_weights(generator: Generator, weights: Weights) -> Generator:
 
 
 class _Descent:
-    """Adam (Kingma & Ba, 2015) in float32 on weights of any precision, each tensor in steps of its own rms."""
+    """Adam (Kingma & Ba, 2015) in float32 on weights of any precision, each tensor in steps of its `_scale`."""
 
     def __init__(self, weights: Weights) -> None:
         self._weights = {name: weight.requires_grad_() for name, weight in weights.items()}
@@ -138,20 +138,31 @@ class _Descent:
         """Move all weights against their gradients."""
         if self._adam is None:
             self.found = {n: w.detach().float().clone() for n, w in self._weights.items() if w.grad is not None}
-            groups = [{"params": [w], "rms": max(SMALLEST, _rms(w))} for w in self.found.values()]
+            groups = [{"params": [w], "scale": _scale(w)} for w in self.found.values()]
             self._adam = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
         for name, value in self.found.items():
             gradient = self._weights[name].grad
             value.grad, self._weights[name].grad = None if gradient is None else gradient.float(), None
         for group in self._adam.param_groups:
-            group["lr"] = rate * group["rms"]
+            group["lr"] = rate * group["scale"]
         self._adam.step()
         for name, value in self.found.items():
             self._weights[name].copy_(value)
 
 
-SMALLEST = 1e-3
-"""The least rms of a tensor that its steps are counted in: one that is nothing could not begin to be something."""
+def _scale(weight: Tensor) -> float:
+    """What a weight's steps are counted in: the rms of its tensor, if that is something; of a map of noise more.
+
+    What such a map adds to a place is there with every expression, and changes nothing elsewhere.
+    """
+    is_map = weight.ndim > 2 and weight.shape[-1] >= FINE and weight.shape[-1] ** 2 == weight.numel()
+    return MAPS * max(SMALLEST_MAP, _rms(weight)) if is_map else max(SMALLEST, _rms(weight))
+
+
+SMALLEST, SMALLEST_MAP = 1e-3, 0.1
+"""The least rms that counts: what is nothing could not begin to be something."""
+MAPS, FINE = 40, 64
+"""How much longer the steps of maps of noise are, of so many cells a side and more (docs/method.md)."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@
 The truth is the whole network's picture, area-downsampled. Each step draws new styles (single, crossed,
 one per slot; truncated and stretched; pushed off W by as much as inversions are), computes the features
 up to 64x64 whole and runs the rest of the network on a random window of them, which costs a tenth of
-the whole picture. Resumable: the checkpoint beside --out is continued where there is one, else the heads in --out.
+the whole picture. Windows are kept for a while and learnt from `--replay` times each, for drawing one takes longer than
+learning from it. Resumable: the checkpoint beside --out is continued where there is one, else the heads in --out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import argparse
 import copy
 import json
 import math
+import random
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +35,7 @@ from reenact.weights import WeightStore, default_root
 WINDOW = 20  # of the 64x64 features
 MARGIN = 3  # of the window: what its cut edges spoil
 FIRST = mobile.layer_of(128)
+KEPT = 32  # windows, of a batch each, that are learnt from in turn
 
 
 class Styles:
@@ -179,13 +184,37 @@ def parameter_groups(heads: nn.ModuleDict, rate: float) -> list[dict[str, object
     ]
 
 
-def train_step(synthesis: mobile.Synthesis, tail: Tail, heads: nn.ModuleDict, styles: Styles, batch: int) -> Tensor:
-    """The loss of one batch: over sizes, the mean of the samples' rms errors."""
-    w, features, whole, place = draw_window(synthesis, tail, styles, batch)
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A batch's w and, by the size of exit, its features and true pictures on a window at `place`."""
+
+    w: Tensor
+    place: tuple[int, int]
+    features: dict[str, Tensor]
+    truths: dict[str, Tensor]
+
+
+def windows(
+    synthesis: mobile.Synthesis, tail: Tail, styles: Styles, sizes: list[str], batch: int, replay: int
+) -> Iterator[Window]:
+    """Windows to learn from: a new one, then `replay` - 1 of the last `KEPT` at random, and again."""
+    kept: list[Window] = []
+    while True:
+        w, features, whole, place = draw_window(synthesis, tail, styles, batch)
+        kept = [*kept[-KEPT + 1 :], Window(
+            w, place,
+            {size: features[mobile.layer_of(int(size)) - FIRST] for size in sizes},
+            {size: F.adaptive_avg_pool2d(whole, WINDOW * int(size) // 64) for size in sizes},
+        )]  # fmt: skip
+        yield kept[-1]
+        yield from random.choices(kept, k=replay - 1)
+
+
+def loss_of(heads: nn.ModuleDict, window: Window) -> Tensor:
+    """Over sizes, the mean of the samples' rms errors."""
     loss = torch.zeros(())
-    for x, head in zip(features, heads.values(), strict=True):
-        picture = head(x, w)
-        error = inner(picture - F.adaptive_avg_pool2d(whole, picture.shape[-1]), *place)
+    for size in window.features:
+        error = inner(heads[size](window.features[size], window.w) - window.truths[size], *window.place)
         loss = loss + (error.square().flatten(1).mean(1) + 1e-6).sqrt().mean()
     return loss
 
@@ -196,11 +225,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument(
+        "--sizes", nargs="+", default=[str(size) for size in mobile.EXITS], help="of the exits to train"
+    )
+    parser.add_argument("--replay", type=int, default=1, help="steps by each window")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("weights/mobile_heads.safetensors"))
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)
+    random.seed(args.seed)
     mapping, synthesis = mobile.load_networks(WeightStore(default_root()))
     cpu = torch.device("cpu")
     synthesis = channels_last(synthesis, cpu)
@@ -218,7 +252,8 @@ def main() -> None:
         fit_skips(drawn, tail, heads, styles)
     heads = channels_last(heads, cpu)
     average = copy.deepcopy(heads)
-    optimiser = torch.optim.Adam(parameter_groups(heads, args.rate), betas=(0.9, 0.99))
+    learning = nn.ModuleDict({size: heads[size] for size in args.sizes})
+    optimiser = torch.optim.Adam(parameter_groups(learning, args.rate), betas=(0.9, 0.99))
     checkpoint = args.out.with_suffix(".checkpoint.pt")
     spent, step = 0.0, 0
     if checkpoint.exists():
@@ -229,6 +264,7 @@ def main() -> None:
         spent, step = saved["spent"], saved["step"]
         torch.manual_seed(args.seed + step)
 
+    source = windows(drawn, tail, styles, args.sizes, args.batch, args.replay)
     budget, last_report = args.minutes * 60, -math.inf
     while spent < budget:
         began = time.monotonic()
@@ -237,9 +273,9 @@ def main() -> None:
         for group in optimiser.param_groups:
             group["lr"] = max(rate, args.rate * 0.01) * group["scale"]
         optimiser.zero_grad()
-        loss = train_step(drawn, tail, heads, styles, args.batch)
+        loss = loss_of(learning, next(source))
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        nn.utils.clip_grad_norm_(heads.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learning.parameters(), 1.0)
         optimiser.step()
         keep = min(0.995, step / (step + 10))
         with torch.no_grad():

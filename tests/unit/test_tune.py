@@ -147,6 +147,14 @@ def test_no_steps_change_nothing_and_do_not_run_away(generator, photo, pivot):
     assert (dict(tuning.weights), tuning.losses, tuning.ran_away) == ({}, (), False)
 
 
+def test_maps_of_noise_go_farther_than_other_weights(generator, photo, pivot, tuning):
+    before = generator.weights()
+    maps = {n for n, w in before.items() if n.endswith("noise.constant") and w.shape[-1] == SIZE}
+    moved = {n: (w - before[n]).abs().mean() / before[n].square().mean().sqrt() for n, w in tuning.weights.items()}
+    assert maps
+    assert min(moved[name] for name in maps) > 5 * max(moved[name] for name in moved.keys() - maps)
+
+
 def test_half_the_bits_are_tuned_in_whole_steps(photo, pivot, generator):
     """Steps much smaller than what half the bits can hold add up."""
     quick = stylegans.build(generator.checkpoint, torch.bfloat16)
