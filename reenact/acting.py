@@ -69,6 +69,7 @@ class Acting:
         starts = [part.start for part in segments(len(self.track), self.track.cuts)]
         self.scenes = np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
         self.anchors = np.zeros(len(self.track), np.intp)
+        self._rests: Tensor | None = None  # the target's expressions [T,M], where the anchors were chosen by them
 
     @property
     def absolute(self) -> bool:
@@ -82,6 +83,8 @@ class Acting:
 
     def begin_at(self, rest: Tensor, asked: int | None) -> None:
         """Find the anchors: the frame asked for, or of each scene the one at rest that is most like the target.
+
+        Where a scene has none at rest, motion is counted from what that frame would show at rest.
 
         Args:
             rest: the target's expression [M]; or of a clip, whose scenes differ in it, [T,M].
@@ -97,6 +100,7 @@ class Acting:
             self.anchors = np.full(total, asked or 0)
             return
         seen, rests = self.seen, rest.expand(total, -1)
+        self._rests = rests
         others = 1 + np.flatnonzero((rests[1:] != rests[:-1]).any(1).cpu().numpy())
         scenes = segments(total, self.track.cuts)
         for part in segments(total, (*self.track.cuts, *others.tolist())):
@@ -132,10 +136,10 @@ class Acting:
         basis, rounded = motion.Basis.load(), self._rounded()
 
         def goal(index: int, stance: Stance) -> Points:
-            anchor = at_rest(index, stance) if at_rest else driver[self.anchors[index]]
+            start = at_rest(index, stance) if at_rest else self.mesh_at_start(index)
             smile = basis.smile(stance.blendshapes)
             freed = motion.less_smiling(stance.freed(self.by_region), smile, float(rounded[index]), stance.to_rest)
-            goals = motion.goals(driver[index][None], anchor, freed, stance.to_rest, self.by_region)
+            goals = motion.goals(driver[index][None], start, freed, stance.to_rest, self.by_region)
             return np.asarray(stance.own + self.presence[index] * (goals[0] - stance.own))
 
         return goal
@@ -156,12 +160,38 @@ class Acting:
 
         return at_rest
 
-    def _since(self) -> Tensor | None:
-        """The expressions [T,M] that motion is counted from; None: from the target's own."""
-        if self.absolute:
-            return None
+    def mesh_at_start(self, index: int) -> Floats:
+        """The driver's points [478,3] where a frame's relative motion starts: its anchor's, made to rest."""
+        assert self.mesh is not None  # where faces are composed
+        anchor = int(self.anchors[index])
+        mesh, seen, since = self.mesh[anchor], self.seen[anchor], self.since[index]
+        if torch.equal(since, seen):
+            return mesh
+        basis, lips = motion.Basis.load(), expression.NAMES.index("lips open")
+        shown, wanted = (expression.blendshapes(each).cpu().numpy() for each in (seen, since))
+        closed = float(since[lips] / seen[lips].clamp(min=1e-3))
+        return basis.lips_together(basis.without(mesh, shown, wanted), closed * motion.between_lips(mesh))
+
+    @property
+    def restless(self) -> NDArray[np.intp]:
+        """Those of the anchors that are no frames of rest: see `expression.rested`."""
+        if self.mesh is None or self.absolute or len(self.seen) == 1:
+            return np.array([], np.intp)
+        changed = (self.since != self.seen[torch.from_numpy(self.anchors)]).any(1).cpu().numpy()
+        return np.unique(self.anchors[changed])
+
+    @cached_property
+    def since(self) -> Tensor:
+        """The expressions [T,M] that relative motion is counted from."""
         seen = self.seen
-        return expression.at_rest(seen, _neutral()) if len(seen) == 1 else seen[torch.from_numpy(self.anchors)]
+        if len(seen) == 1:
+            return expression.at_rest(seen, _neutral())
+        since = seen[torch.from_numpy(self.anchors)]
+        return since if self._rests is None else expression.rested(since, self._rests, _neutral())
+
+    def _since(self) -> Tensor | None:
+        """`since`; None: motion is counted from the target's own expression."""
+        return None if self.absolute else self.since
 
     def _rounded(self) -> Floats:
         """How far its mouth has become round since then [T], as far as it counts."""

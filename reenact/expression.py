@@ -122,6 +122,18 @@ def unsquashed(blendshapes: Tensor) -> Tensor:
     return torch.logit(blendshapes, eps=1e-6) * 0.2
 
 
+def blendshapes(seen: Tensor) -> Tensor:
+    """Those of expressions [...,M], back in 0 to 1 and in the network's order [...,51]; 0 where they are not `USED`."""
+    out = seen.new_zeros(*seen.shape[:-1], len(BLENDSHAPES))
+    out[..., list(USED)] = _squashed(seen[..., : len(USED)])
+    return out
+
+
+def _squashed(x: Tensor) -> Tensor:
+    """The inverse of `unsquashed`."""
+    return torch.sigmoid(5 * x)
+
+
 LIMITS = (-0.7, 0.7)
 """Between these, blendshapes of 0.03 and 0.97, unsquashed blendshapes say something; beyond lies noise."""
 
@@ -159,7 +171,7 @@ def rounded(seen: Tensor, since: Tensor) -> Tensor:
     The muscle round the mouth works against those that draw its corners apart, so a photo's own smile gives way to it.
     """
     columns = [NAMES.index(name) for name in ROUND]
-    rise = torch.sigmoid(5 * seen[..., columns]) - torch.sigmoid(5 * since[..., columns])  # see `unsquashed`
+    rise = _squashed(seen[..., columns]) - _squashed(since[..., columns])
     return (rise.sum(-1) / ALL_ROUND).clamp(0, 1)
 
 
@@ -186,6 +198,48 @@ def at_rest(seen: Tensor, neutral: Tensor) -> Tensor:
     still[..., : len(USED)] = unsquashed(neutral[None, list(USED)])[0].to(seen)
     still[..., [NAMES.index("lips open"), NAMES.index(DARK)]] = 0
     return still
+
+
+ACTED = {
+    "mouth": ("mouthSmile", "mouthPucker", "mouthFunnel", "mouthUpperUp", "mouthLowerDown", "jawOpen"),
+    "brows": ("browInnerUp",),
+}
+"""By region, what blendshapes begin with that tell that it is not at rest ..."""
+SLIGHT, PLAIN = (0.2, 0.1), (0.45, 0.2)
+"""... and how much of one, and how many noses between the lips, some faces have at rest; and what none has."""
+
+
+def rested(seen: Tensor, rest: Tensor, neutral: Tensor) -> Tensor:
+    """Faces' expressions [...,M] as they would be at rest, as far as mouth and brows surely are not: [...,M].
+
+    For clips without a moment of rest: a smile that lasts is no face's own. In clips with one, the frames most like a
+    photo showed at most 0.1 more of each of `ACTED` than it, with lips at most 0.09 noses farther apart; in scenes
+    without, 0.4 and more, or 0.17 (docs/method.md).
+
+    Args:
+        seen: [...,M].
+        rest: another face at rest [...,M]; as much as it smiles, any may.
+        neutral: blendshapes of a face at rest [51].
+    """
+    out = seen.clone()
+    usual = torch.maximum(at_rest(rest, neutral), rest)
+    lips = NAMES.index("lips open")
+    apart = _share((seen - rest)[..., lips], SLIGHT[1], PLAIN[1])
+    for region, names in ACTED.items():
+        columns = [i for i, name in enumerate(NAMES) if name.startswith(names)]
+        more = (_squashed(seen[..., columns]) - _squashed(usual[..., columns])).max(-1).values
+        share = _share(more, SLIGHT[0], PLAIN[0])
+        if region == "mouth":
+            share = torch.maximum(share, apart)
+            inner = [lips, NAMES.index(DARK)]
+            out[..., inner] += share[..., None] * (rest[..., inner] - seen[..., inner])
+        own = [i for i in range(len(USED)) if region_of(NAMES[i]) == region]
+        out[..., own] += share[..., None] * (usual[..., own] - seen[..., own]).clamp(max=0)
+    return out
+
+
+def _share(x: Tensor, low: float, high: float) -> Tensor:
+    return ((x - low) / (high - low)).clamp(0, 1)
 
 
 def distance(a: Tensor, b: Tensor, strength: Tensor | None = None) -> Tensor:

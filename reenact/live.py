@@ -185,12 +185,10 @@ class LiveRun(Run):
 
     def _anchor(self) -> _Seen:
         """What motion is counted from."""
-        mesh = self.acting.mesh
-        assert mesh is not None  # where faces are composed
-        index, pose = int(self.acting.anchors[0]), self.track.pose
+        acting, pose = self.acting, self.track.pose
         assert pose is not None  # as the mesh
-        seen = self.acting.seen[index].cpu().numpy()
-        return _Seen(mesh[index], landmarks.fill_gaps(pose, self.track)[index], seen)
+        turned = landmarks.fill_gaps(pose, self.track)[int(acting.anchors[0])]
+        return _Seen(acting.mesh_at_start(0), turned, acting.since[0].cpu().numpy())
 
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:
         """What the drawn face should show, for what the driver shows [...,M]."""

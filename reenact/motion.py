@@ -94,11 +94,22 @@ class Basis:
         change = np.tensordot((blendshapes - wanted).astype(np.float32), self.moves, 1)
         return np.asarray(meshes - change, np.float32)
 
+    def lips_together(self, mesh: Floats, apart: float) -> Floats:
+        """A face's points [478,3] with its jaw raised until its lips are only so many centimetres apart."""
+        jaw = self.moves[BLENDSHAPES.index("jawOpen")]
+        too_far = between_lips(mesh) - apart
+        return mesh if too_far <= 0 else np.asarray(mesh - too_far / between_lips(jaw) * jaw, np.float32)
+
     def smile(self, blendshapes: Floats) -> Floats:
         """What a smile has moved in a face with these blendshapes [51]: centimetres [478,3]."""
         smiling = np.array([name.startswith(SMILING) for name in BLENDSHAPES])
         smile = np.where(smiling, (blendshapes - self.neutral).clip(0), 0).astype(np.float32)
         return np.tensordot(smile, self.moves, 1)
+
+
+def between_lips(mesh: Floats) -> float:
+    """How far apart lips are in a mesh [478,3] whose y is up, or how far a motion of it parts them."""
+    return float((mesh[UPPER_LIP, 1] - mesh[LOWER_LIP, 1]).mean())
 
 
 def eye_ring(eye: int) -> list[int]:

@@ -19,6 +19,7 @@ BASIS = motion.Basis.load()
 FACE = np.c_[REST * [10, -10], np.zeros(478)].astype(np.float32)  # in centimetres, y up
 TO_REST = np.array([[0.1, 0, 0], [0, -0.1, 0]])
 CHIN, FOREHEAD, CORNERS = 152, 10, [61, 291]
+LIPS = expression.NAMES.index("lips open")
 
 
 def showing(**more: float) -> np.ndarray:
@@ -90,10 +91,52 @@ def test_a_single_frame_is_counted_from_a_face_at_rest():
 
 def test_relative_motion_is_counted_from_the_anchor_and_absolute_from_the_targets_expression():
     always_open = [OPEN] * 3
-    assert moved(acting(always_open), 2)[CHIN] == pytest.approx(0, abs=1e-5)
+    assert moved(acting(always_open, asked=0), 2)[CHIN] == pytest.approx(0, abs=1e-5)
     assert moved(acting(always_open, motion="absolute"), 2)[CHIN] == pytest.approx(drop(), abs=1e-4)
     as_open = stance(shapes=OPEN)
     assert moved(acting(always_open, motion="absolute"), 2, as_open)[CHIN] == pytest.approx(0, abs=1e-4)
+
+
+def test_a_scene_without_a_rest_is_counted_from_the_rest_that_it_would_have():
+    """A driver who smiles throughout smiles; what a face may be like at rest is no expression."""
+    part = acting([SMILE] * 3)
+    assert part.restless.tolist() == [part.anchors[0]]
+    assert moved(part, 2)[CORNERS] == pytest.approx((mesh_of(SMILE) - FACE)[CORNERS] @ TO_REST.T, abs=2e-4)
+    slightly = acting([showing(mouthSmileLeft=0.15, mouthSmileRight=0.15)] * 3)
+    assert not slightly.restless.size
+    assert not moved(slightly, 2).any()
+    frowning = acting([showing(browDownLeft=0.7, browDownRight=0.7)] * 3)
+    assert not frowning.restless.size
+    raised = showing(browInnerUp=0.8)
+    brow = motion.PARTS["brows"]
+    there = moved(acting([raised] * 3), 2)[list(brow), 1].mean()
+    assert there == pytest.approx(moved(acting([REST_SHAPES, REST_SHAPES, raised]), 2)[list(brow), 1].mean(), rel=0.05)
+
+
+def test_a_scene_with_a_rest_begins_there():
+    part = acting([REST_SHAPES, REST_SHAPES, SMILE])
+    assert not part.restless.size
+    assert not moved(part, 0).any()
+
+
+def test_a_smile_that_the_target_has_too_is_none_of_the_drivers():
+    smiling = stance(shapes=SMILE)
+    part = acting([SMILE] * 3, rest=expressed(SMILE))
+    assert not part.restless.size
+    assert not moved(part, 2, smiling).any()
+
+
+def test_lips_that_are_parted_throughout_are_brought_together_for_a_rest():
+    part = acting([OPEN] * 3)
+    change = moved(part, 2)
+    open_by, asked = (
+        (points[motion.LOWER_LIP, 1] - points[motion.UPPER_LIP, 1]).mean()
+        for points in (change, (mesh_of(OPEN) - FACE) @ TO_REST.T)
+    )
+    assert open_by == pytest.approx(asked, rel=0.1)
+    assert asked > 0.01
+    shown = part.expressions(expressed(REST_SHAPES))[2, LIPS].item()
+    assert shown == pytest.approx(expressed(OPEN)[LIPS].item(), abs=0.02)
 
 
 def test_strength_is_how_much_of_it_is_done():

@@ -16,6 +16,7 @@ from reenact.expression import (
     WEIGHTS,
     Probe,
     at_rest,
+    blendshapes,
     by_region,
     distance,
     goals,
@@ -27,6 +28,7 @@ from reenact.expression import (
     of_landmarks,
     of_track,
     region_of,
+    rested,
     rounded,
     unsquashed,
 )
@@ -309,6 +311,36 @@ def test_a_smile_given_up_is_a_face_at_rests_and_all_else_stays():
     assert all_of_it[smile].item() == pytest.approx(unsquashed(torch.tensor(0.1)).item(), abs=1e-5)
     assert all_of_it[jaw] == smiling[jaw]
     assert all_of_it[dimple] == smiling[dimple]  # 0.05, which is less than a face at rest has
+
+
+def test_what_only_an_expression_has_is_taken_from_a_rest():
+    neutral, rest = torch.full((len(BLENDSHAPES),), 0.05), blendshaped()
+    smile, brow, look = (NAMES.index(name) for name in ("mouthSmileLeft", "browDownLeft", "eyeLookInLeft"))
+    for slight in (rest, blendshaped(mouthSmileLeft=0.24), blendshaped(browDownLeft=0.9), blendshaped(eyeBlinkLeft=1)):
+        assert torch.equal(rested(slight, rest, neutral), slight)
+    smiling = blendshaped(mouthSmileLeft=0.7, browDownLeft=0.6, eyeLookInLeft=0.6)
+    still = rested(smiling, rest, neutral)
+    assert still[smile].item() == pytest.approx(rest[smile].item(), abs=1e-5)
+    assert torch.equal(still[[brow, look]], smiling[[brow, look]])
+    half = rested(blendshaped(mouthSmileLeft=0.375), rest, neutral)[smile]
+    assert rest[smile] < half < blendshaped(mouthSmileLeft=0.375)[smile]
+    assert torch.equal(rested(smiling, blendshaped(mouthSmileLeft=0.7), neutral), smiling)
+
+
+def test_lips_that_are_apart_are_together_in_a_rest():
+    neutral, parted, rest = torch.full((len(BLENDSHAPES),), 0.05), blendshaped(), blendshaped()
+    lips = [NAMES.index("lips open"), NAMES.index(DARK)]
+    parted[lips] += torch.tensor([0.3, 0.1])
+    assert rested(parted, rest, neutral)[lips] == pytest.approx(rest[lips])
+    assert torch.equal(rested(parted, parted, neutral), parted)
+
+
+def test_expressions_tell_blendshapes():
+    shapes = torch.rand(3, len(BLENDSHAPES), generator=torch.Generator().manual_seed(0)) * 0.98 + 0.01
+    told = blendshapes(measured(*[face(0.0)] * 3, blendshapes=shapes))
+    assert told[:, list(USED)] == pytest.approx(shapes[:, list(USED)], abs=1e-5)
+    idle = [i for i in range(len(BLENDSHAPES)) if i not in USED]
+    assert not told[:, idle].any()
 
 
 # --- Detected faces -----------------------------------------------------------------------------
