@@ -244,8 +244,10 @@ def main() -> None:
     drawn = copy.deepcopy(synthesis).bfloat16()
     tail = Tail(drawn)
     heads = nn.ModuleDict({str(size): mobile.ImageHead(synthesis, size) for size in mobile.EXITS})
+    known = {"mean": styles.mean, "covariance": styles.covariance}
     if args.out.exists():  # go on from what was trained before
         trained = load_file(args.out)
+        known = {name: trained[name] for name in known}  # other weights were learnt with these
         names = [name for name in trained if name.startswith("heads.")]
         heads.load_state_dict({name.removeprefix("heads."): trained[name].float() for name in names})
     else:
@@ -300,7 +302,7 @@ def main() -> None:
                 checkpoint,
             )
             tensors = {f"heads.{k}": v.half().contiguous() for k, v in average.state_dict().items()}
-            tensors |= {"mean": styles.mean, "covariance": styles.covariance}
+            tensors |= known
             args.out.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, args.out, {"steps": str(step), "psnr": json.dumps(line)})
 
