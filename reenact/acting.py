@@ -105,7 +105,7 @@ class Acting:
         scenes = segments(total, self.track.cuts)
         for part in segments(total, (*self.track.cuts, *others.tolist())):
             scene = scenes[int(self.scenes[part.start])]
-            nearest = expression.nearest_rest(seen[scene], rests[part.start], self.strength)
+            nearest = expression.nearest_rest(seen[scene], rests[part.start], self.strength, _neutral())
             self.anchors[part] = scene.start + nearest
 
     @cached_property

@@ -252,18 +252,25 @@ _LIPS_OPEN = 40.0
 """How much more than other differences that counts: a mouth that is taken for shut while it is open can't open."""
 
 
-def nearest_rest(seen: Tensor, rest: Tensor, strength: Tensor | None = None) -> int:
+_MADE_UP = 3.0
+"""How much more than other differences counts what would have to be taken from a frame to make a rest of it."""
+
+
+def nearest_rest(seen: Tensor, rest: Tensor, strength: Tensor | None = None, neutral: Tensor | None = None) -> int:
     """The frame of a clip [T,M] that looks most like the expression [M], among those where the face holds still.
 
     Motion is counted from it, and a face that is about to speak is no place to start: all that rests would then be
-    pressed the other way.
+    pressed the other way. With `neutral` those count less that are not at rest (`rested`).
     """
     lips = list(NAMES).index("lips open")
     parted = _LIPS_OPEN * (seen[:, lips] - rest[lips]).abs()
     steps = distance(seen[1:], seen[:-1], strength)  # [T-1]
     moving = F.pad(steps, (1, 0)) + F.pad(steps, (0, 1)) if len(steps) else seen.new_zeros(1)
     moving[[0, -1]] *= 2  # the ends have one neighbour only
-    return int((distance(seen, rest, strength) + moving + parted).argmin())
+    unlike = distance(seen, rest, strength) + moving + parted
+    if neutral is not None:
+        unlike += _MADE_UP * distance(seen, rested(seen, rest, neutral), strength)
+    return int(unlike.argmin())
 
 
 def of_landmarks(face: Landmarks) -> Tensor:

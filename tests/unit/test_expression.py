@@ -274,6 +274,15 @@ def test_lips_as_far_apart_count_more_than_all_else():
     assert nearest_rest(clip, rest) == 4
 
 
+def test_a_frame_that_rests_is_preferred_to_one_that_would_have_to_be_made_to():
+    rest, neutral = blendshaped(), torch.full((len(BLENDSHAPES),), 0.05)
+    pout, frown = blendshaped(mouthPucker=0.5), blendshaped(browDownLeft=0.5, browDownRight=0.5)
+    clip = torch.stack([pout] * 3 + [frown] * 3)
+    assert distance(pout, rest) < distance(frown, rest)
+    assert nearest_rest(clip, rest) == 0
+    assert nearest_rest(clip, rest, neutral=neutral) == 4
+
+
 def test_a_clip_of_one_frame_rests():
     assert nearest_rest(mouths(0.05), mouths(0.0)[0]) == 0
 
