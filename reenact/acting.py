@@ -69,7 +69,8 @@ class Acting:
         starts = [part.start for part in segments(len(self.track), self.track.cuts)]
         self.scenes = np.searchsorted(starts, np.arange(len(self.track)), side="right") - 1
         self.anchors = np.zeros(len(self.track), np.intp)
-        self._rests: Tensor | None = None  # the target's expressions [T,M], where the anchors were chosen by them
+        self._rests: Tensor | None = None  # the target's expressions [T,M], where points start from their likeness
+        self._starts: dict[tuple[int, bytes], Floats] = {}
 
     @property
     def absolute(self) -> bool:
@@ -100,7 +101,7 @@ class Acting:
             self.anchors = np.full(total, asked or 0)
             return
         seen, rests = self.seen, rest.expand(total, -1)
-        self._rests = rests
+        self._rests = rests if self.mesh is not None else None  # a splice counts latents from the frame as it is
         others = 1 + np.flatnonzero((rests[1:] != rests[:-1]).any(1).cpu().numpy())
         scenes = segments(total, self.track.cuts)
         for part in segments(total, (*self.track.cuts, *others.tolist())):
@@ -163,14 +164,25 @@ class Acting:
     def mesh_at_start(self, index: int) -> Floats:
         """The driver's points [478,3] where a frame's relative motion starts: its anchor's, made to rest."""
         assert self.mesh is not None  # where faces are composed
-        anchor = int(self.anchors[index])
-        mesh, seen, since = self.mesh[anchor], self.seen[anchor], self.since[index]
-        if torch.equal(since, seen):
-            return mesh
+        anchor, since = int(self.anchors[index]), self.since[index]
+        if torch.equal(since, self.seen[anchor]):
+            return self.mesh[anchor]
+        if (key := (anchor, since.cpu().numpy().tobytes())) not in self._starts:
+            self._starts[key] = self._made_to_rest(self.mesh[anchor], self.seen[anchor], since)
+        return self._starts[key]
+
+    def _made_to_rest(self, mesh: Floats, seen: Tensor, wanted: Tensor) -> Floats:
+        """The points [478,3] of a face that shows `seen` [M], were it `wanted` by its mouth and its brows."""
         basis, lips = motion.Basis.load(), expression.NAMES.index("lips open")
-        shown, wanted = (expression.blendshapes(each).cpu().numpy() for each in (seen, since))
-        closed = float(since[lips] / seen[lips].clamp(min=1e-3))
-        return basis.lips_together(basis.without(mesh, shown, wanted), closed * motion.between_lips(mesh))
+        change = expression.blendshapes(wanted) - expression.blendshapes(seen)
+        out = mesh
+        for region in expression.ACTED:
+            own = np.where(motion.OF_REGION[region], change.cpu().numpy(), 0)
+            # What a blendshape goes along with elsewhere in the face is no part of it.
+            near = motion.shares(mesh, {part: float(part == region) for part in motion.PARTS})
+            out = out + (near[:, None] * np.tensordot(own, basis.moves, 1)).astype(np.float32)
+        closed = float((wanted[lips] / seen[lips].clamp(min=1e-3)).clamp(0, 1))
+        return basis.lips_together(out, closed * max(motion.between_lips(mesh), 0.0))
 
     @property
     def restless(self) -> NDArray[np.intp]:
@@ -187,7 +199,9 @@ class Acting:
         if len(seen) == 1:
             return expression.at_rest(seen, _neutral())
         since = seen[torch.from_numpy(self.anchors)]
-        return since if self._rests is None else expression.rested(since, self._rests, _neutral())
+        if self._rests is None:
+            return since
+        return torch.where(self.strength.to(since) != 0, expression.rested(since, self._rests, _neutral()), since)
 
     def _since(self) -> Tensor | None:
         """`since`; None: motion is counted from the target's own expression."""

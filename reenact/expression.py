@@ -206,15 +206,17 @@ ACTED = {
 }
 """By region, what blendshapes begin with that tell that it is not at rest ..."""
 SLIGHT, PLAIN = (0.2, 0.1), (0.45, 0.2)
-"""... and how much of one, and how many noses between the lips, some faces have at rest; and what none has."""
+"""... and how much more of one than another face at rest, and how many more noses between the lips, some faces have at
+rest; and what none has."""
 
 
 def rested(seen: Tensor, rest: Tensor, neutral: Tensor) -> Tensor:
     """Faces' expressions [...,M] as they would be at rest, as far as mouth and brows surely are not: [...,M].
 
     For clips without a moment of rest: a smile that lasts is no face's own. In clips with one, the frames most like a
-    photo showed at most 0.1 more of each of `ACTED` than it, with lips at most 0.09 noses farther apart; in scenes
-    without, 0.4 and more, or 0.17 (docs/method.md).
+    photo showed at most 0.15 more of each of `ACTED` than it, with lips at most 0.09 noses farther apart; in scenes
+    without, 0.43 and more, or 0.17 (docs/method.md). Where a region is restless all its blendshapes are taken back to
+    the other face's or, if those are less, to a neutral one's; of distances only that between the lips is.
 
     Args:
         seen: [...,M].
@@ -232,7 +234,7 @@ def rested(seen: Tensor, rest: Tensor, neutral: Tensor) -> Tensor:
         if region == "mouth":
             share = torch.maximum(share, apart)
             inner = [lips, NAMES.index(DARK)]
-            out[..., inner] += share[..., None] * (rest[..., inner] - seen[..., inner])
+            out[..., inner] += share[..., None] * (rest[..., inner] - seen[..., inner]).clamp(max=0)
         own = [i for i in range(len(USED)) if region_of(NAMES[i]) == region]
         out[..., own] += share[..., None] * (usual[..., own] - seen[..., own]).clamp(max=0)
     return out

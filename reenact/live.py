@@ -187,7 +187,10 @@ class LiveRun(Run):
         """What motion is counted from."""
         acting, pose = self.acting, self.track.pose
         assert pose is not None  # as the mesh
-        turned = landmarks.fill_gaps(pose, self.track)[int(acting.anchors[0])]
+        anchor = int(acting.anchors[0])
+        turned = landmarks.fill_gaps(pose, self.track)[anchor]
+        if acting.mesh is not None and len(acting.mesh) == 1:  # a slow camera's: who was asked to be at rest is
+            return _Seen(acting.mesh[0], turned, acting.seen[0].cpu().numpy())
         return _Seen(acting.mesh_at_start(0), turned, acting.since[0].cpu().numpy())
 
     def _live_goals(self, seen: Tensor, anchor: _Seen, rest: Tensor) -> Tensor:

@@ -58,6 +58,13 @@ BROWS_SEEN = 0.5
 0.95; with 0.5 what it sees of a target's is nearest to what it saw of the driver's (docs/method.md)."""
 MORE = 0.25
 """Centimetres: brows go no further than so much beyond what is seen, for a forehead ends."""
+_UNSURE = ("mouthClose", "mouthFrown", "jawLeft", "jawRight", "jawForward")
+OF_REGION = {
+    region: np.array([name.startswith(starts) and not name.startswith(_UNSURE) for name in BLENDSHAPES])
+    for region, starts in {"mouth": ("mouth", "jaw"), "brows": ("brow",)}.items()
+}
+"""Which of the 51 blendshapes are the mouth's and the brows', but for those whose motion the basis hardly knows: people
+show so little of them that a unit is 5 to 34 centimetres."""
 IRISES = (468, 473)
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
@@ -96,7 +103,8 @@ class Basis:
 
     def lips_together(self, mesh: Floats, apart: float) -> Floats:
         """A face's points [478,3] with its jaw raised until its lips are only so many centimetres apart."""
-        jaw = self.moves[BLENDSHAPES.index("jawOpen")]
+        near = shares(mesh, {part: float(part == "mouth") for part in PARTS})
+        jaw = near[:, None] * self.moves[BLENDSHAPES.index("jawOpen")]
         too_far = between_lips(mesh) - apart
         return mesh if too_far <= 0 else np.asarray(mesh - too_far / between_lips(jaw) * jaw, np.float32)
 
@@ -120,7 +128,10 @@ def eye_ring(eye: int) -> list[int]:
 
 
 def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray[np.float64]:
-    """How much of the driver's motion each point [478] takes: what lies between regions takes some of each."""
+    """How much of the driver's motion each point [478] takes: what lies between regions takes some of each.
+
+    `rest`: the face's points [478,2] or [478,3].
+    """
     near, values = [], []
     for points, value in (*((PARTS[p], strength[p]) for p in PARTS), (_STILL, 0.0)):
         gaps = cdist(rest, rest[list(points)]).min(1)

@@ -334,9 +334,10 @@ class Run:
         acting.begin_at(self.clip.rest.to(self.device) if self.clip else self.rest.expression, asked)
         if asked is None and self.track.inside is not None and len(self.track) > 1 and not acting.absolute:
             self.hooks.note(f"anchor frame: {', '.join(map(str, dict.fromkeys(acting.anchors.tolist())))}")
-            for anchor in acting.restless:
-                where = f"the scene of {self.motion.seconds[anchor]:.1f} s"
-                self.hooks.note(f"{self.driver.path}: no face at rest in {where}: what it would be is made up")
+            for seconds in self.motion.seconds[acting.restless]:
+                self.hooks.note(
+                    f"the driver is not at rest at {seconds:.1f} s, nor around: what that would be is made up"
+                )
 
     def _heed(self, name: str, found: Inversion) -> None:
         """Tell of a search, and warn of one that ended in no number."""

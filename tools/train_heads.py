@@ -17,6 +17,7 @@ import json
 import math
 import random
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -35,6 +36,7 @@ from reenact.weights import WeightStore, default_root
 WINDOW = 20  # of the 64x64 features
 MARGIN = 3  # of the window: what its cut edges spoil
 FIRST = mobile.layer_of(128)
+HELD_OUT = 54_321  # the seed of the styles that are evaluated
 KEPT = 32  # windows, of a batch each, that are learnt from in turn
 
 
@@ -198,14 +200,14 @@ def windows(
     synthesis: mobile.Synthesis, tail: Tail, styles: Styles, sizes: list[str], batch: int, replay: int
 ) -> Iterator[Window]:
     """Windows to learn from: a new one, then `replay` - 1 of the last `KEPT` at random, and again."""
-    kept: list[Window] = []
+    kept: deque[Window] = deque(maxlen=KEPT if replay > 1 else 1)
     while True:
         w, features, whole, place = draw_window(synthesis, tail, styles, batch)
-        kept = [*kept[-KEPT + 1 :], Window(
+        kept.append(Window(
             w, place,
             {size: features[mobile.layer_of(int(size)) - FIRST] for size in sizes},
             {size: F.adaptive_avg_pool2d(whole, WINDOW * int(size) // 64) for size in sizes},
-        )]  # fmt: skip
+        ))  # fmt: skip
         yield kept[-1]
         yield from random.choices(kept, k=replay - 1)
 
@@ -225,17 +227,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument(
-        "--sizes", nargs="+", default=[str(size) for size in mobile.EXITS], help="of the exits to train"
-    )
+    known_sizes = [str(size) for size in mobile.EXITS]
+    parser.add_argument("--sizes", nargs="+", default=known_sizes, choices=known_sizes, help="of the exits to train")
     parser.add_argument("--replay", type=int, default=1, help="steps by each window")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("weights/mobile_heads.safetensors"))
     args = parser.parse_args()
 
+    mapping, synthesis = mobile.load_networks(WeightStore(default_root()))
+    with torch.no_grad():
+        torch.manual_seed(HELD_OUT)
+        held_out = Styles(mapping, 5000)  # the same for every run
     torch.manual_seed(args.seed)
     random.seed(args.seed)
-    mapping, synthesis = mobile.load_networks(WeightStore(default_root()))
     cpu = torch.device("cpu")
     synthesis = channels_last(synthesis, cpu)
     with torch.no_grad():
@@ -254,19 +258,22 @@ def main() -> None:
         fit_skips(drawn, tail, heads, styles)
     heads = channels_last(heads, cpu)
     average = copy.deepcopy(heads)
-    learning = nn.ModuleDict({size: heads[size] for size in args.sizes})
+    sizes = [size for size in known_sizes if size in args.sizes]
+    learning = nn.ModuleDict({size: heads[size] for size in sizes})
     optimiser = torch.optim.Adam(parameter_groups(learning, args.rate), betas=(0.9, 0.99))
     checkpoint = args.out.with_suffix(".checkpoint.pt")
     spent, step = 0.0, 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, weights_only=True)
+        if saved["sizes"] != sizes:
+            parser.error(f"{checkpoint}: is of --sizes {' '.join(saved['sizes'])}; go on with those, or delete it")
         heads.load_state_dict(saved["heads"])
         average.load_state_dict(saved["average"])
         optimiser.load_state_dict(saved["optimiser"])
         spent, step = saved["spent"], saved["step"]
         torch.manual_seed(args.seed + step)
 
-    source = windows(drawn, tail, styles, args.sizes, args.batch, args.replay)
+    source = windows(drawn, tail, styles, sizes, args.batch, args.replay)
     budget, last_report = args.minutes * 60, -math.inf
     while spent < budget:
         began = time.monotonic()
@@ -287,12 +294,13 @@ def main() -> None:
         spent += time.monotonic() - began
         if spent - last_report > 240 or spent >= budget:
             last_report = spent
-            found = evaluate(synthesis, average, styles)
+            found = evaluate(synthesis, average, held_out)
             line = {s: [round(v, 2) for v in kinds] for s, kinds in found.items()}
             report = {"step": step, "minutes": round(spent / 60, 1), "loss": round(loss.item(), 4), "psnr": line}
             print(json.dumps(report), flush=True)
             torch.save(
                 {
+                    "sizes": sizes,
                     "heads": heads.state_dict(),
                     "average": average.state_dict(),
                     "optimiser": optimiser.state_dict(),

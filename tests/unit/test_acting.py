@@ -39,10 +39,10 @@ def mesh_of(shapes) -> np.ndarray:
     return BASIS.without(FACE, BASIS.neutral, shapes)
 
 
-def acting(shapes, found=None, cuts=(), missing="hold", asked=None, rest=None, **fuse) -> Acting:
+def acting(shapes, found=None, cuts=(), missing="hold", asked=None, rest=None, meshes=None, **fuse) -> Acting:
     """Of a driver that shows these blendshapes, without smoothing, whose anchors are found."""
     there = np.ones(len(shapes), bool) if found is None else np.array(found)
-    mesh = np.stack([mesh_of(each) for each in shapes])
+    mesh = np.stack([mesh_of(each) for each in shapes] if meshes is None else meshes)
     points = np.ascontiguousarray(to_68(mesh) * np.float32([100, -100]))
     inside = np.full(len(shapes), 0.5, np.float32)
     rows = [points, there.astype(np.float32), np.stack(shapes).astype(np.float32), mesh, inside]
@@ -126,17 +126,66 @@ def test_a_smile_that_the_target_has_too_is_none_of_the_drivers():
     assert not moved(part, 2, smiling).any()
 
 
+def parted(mesh, by):
+    """A mesh whose lips are so many centimetres farther apart."""
+    out = mesh.copy()
+    out[list(motion.LOWER_LIP), 1] -= by
+    return out
+
+
 def test_lips_that_are_parted_throughout_are_brought_together_for_a_rest():
-    part = acting([OPEN] * 3)
+    """Whatever the blendshapes say of them."""
+    part = acting([REST_SHAPES] * 3, meshes=[parted(FACE, 1.0)] * 3)
+    assert part.restless.size
     change = moved(part, 2)
-    open_by, asked = (
-        (points[motion.LOWER_LIP, 1] - points[motion.UPPER_LIP, 1]).mean()
-        for points in (change, (mesh_of(OPEN) - FACE) @ TO_REST.T)
+    opened = (change[motion.LOWER_LIP, 1] - change[motion.UPPER_LIP, 1]).mean()
+    assert opened == pytest.approx(-TO_REST[1, 1], rel=0.1)
+    assert part.expressions(expressed(REST_SHAPES))[2, LIPS].item() == pytest.approx(
+        part.seen[2, LIPS].item(), abs=0.02
     )
-    assert open_by == pytest.approx(asked, rel=0.1)
-    assert asked > 0.01
-    shown = part.expressions(expressed(REST_SHAPES))[2, LIPS].item()
-    assert shown == pytest.approx(expressed(OPEN)[LIPS].item(), abs=0.02)
+
+
+def test_shut_lips_stay_shut_in_a_rest_that_is_made_up():
+    """Of a driver who smiles with lips that are pressed, and a photo whose lips are apart."""
+    pressed = [parted(mesh_of(SMILE), -0.05)] * 3
+    part = acting([SMILE] * 3, meshes=pressed)
+    assert part.restless.size
+    assert abs(motion.between_lips(part.mesh_at_start(2)) - motion.between_lips(pressed[0])) < 0.1
+    ajar = expressed(REST_SHAPES)
+    ajar[LIPS] += 0.2
+    part = acting([SMILE] * 3, rest=ajar)
+    assert part.restless.size
+    assert part.since[2, LIPS] == part.seen[2, LIPS]
+
+
+def test_what_is_taken_from_a_mouth_leaves_brows_and_eyes_alone():
+    part = acting([SMILE] * 3)
+    taken = np.linalg.norm(part.mesh_at_start(2) - part.mesh[2], axis=1)
+    assert taken[CORNERS].min() > 0.05
+    others = [*motion.PARTS["brows"], *motion.PARTS["eyes"], *range(motion.SKIN, 478)]
+    assert taken[others].max() < 0.02 * taken.max()
+    part = acting([showing(browInnerUp=0.8)] * 3)
+    taken = np.linalg.norm(part.mesh_at_start(2) - part.mesh[2], axis=1)
+    assert taken[list(motion.PARTS["mouth"])].max() < 0.02 * taken.max()
+
+
+def test_regions_that_are_not_asked_for_need_no_rest():
+    part = acting([SMILE] * 3, regions="eyes")
+    assert not part.restless.size
+    assert not moved(part, 2).any()
+
+
+def test_a_splice_is_counted_from_the_frame_as_it_is():
+    part = acting([SMILE] * 3, method="splice")
+    assert not part.restless.size
+    assert torch.equal(part.since, part.seen[torch.from_numpy(part.anchors)])
+
+
+def test_a_frame_that_rests_is_the_anchor_though_one_that_does_not_is_more_like_the_photo():
+    astonished, frowning = showing(browInnerUp=0.6), showing(browDownLeft=0.6, browDownRight=0.6)
+    part = acting([astonished] * 3 + [frowning] * 3)
+    assert expression.distance(part.seen, expressed(REST_SHAPES)).argmin() < 3
+    assert part.anchors[0] >= 3
 
 
 def test_strength_is_how_much_of_it_is_done():
