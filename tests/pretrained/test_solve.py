@@ -110,7 +110,7 @@ def test_the_same_clip_again_gives_the_same_answer(solver, goals, monkeypatch):
 def test_steps_lead_to_a_better_face_and_wild_ones_to_no_worse(solver, goal):
     still = torch.zeros_like(solver._start)
     descent = Descent()
-    descent.begin(still, 0.05)
+    descent.begin(still, 0.02)
     found = solver.improved(descent, goal, 12, 128)
     descent.begin(found, 100.0)
     again = solver.improved(descent, goal, 2, 128)
@@ -123,10 +123,10 @@ def test_steps_lead_to_a_better_face_and_wild_ones_to_no_worse(solver, goal):
 def test_a_gradient_that_is_no_number_spoils_nothing_after_it(solver, goal, monkeypatch):
     descent, loss = Descent(), solver.loss
     monkeypatch.setattr(solver, "loss", lambda *args: loss(*args) * float("inf"))
-    descent.begin(torch.zeros_like(solver._start), 0.05)
+    descent.begin(torch.zeros_like(solver._start), 0.02)
     assert torch.equal(solver.improved(descent, goal, 3, 128), torch.zeros_like(solver._start))
     monkeypatch.undo()
-    descent.begin(torch.zeros_like(solver._start), 0.05)
+    descent.begin(torch.zeros_like(solver._start), 0.02)
     found = solver.improved(descent, goal, 12, 128)
     assert found.isfinite().all()
     assert found.abs().max() > 0
@@ -141,7 +141,7 @@ def test_a_mouth_that_is_to_be_dark_is_not_opened_on_bared_teeth(solver):
 
     def light(wanted):
         descent = Descent()
-        descent.begin(torch.zeros_like(solver._start), 0.05)
+        descent.begin(torch.zeros_like(solver._start), 0.02)
         change = solver.improved(descent, wanted, 16, 128)
         with torch.no_grad():
             return solver.probe.look(solver.generator.synthesize(solver.latent(change)[None], 512))[2].item()
