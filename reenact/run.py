@@ -29,7 +29,7 @@ from .detectors import Detector
 from .devices import choose_device, quick_dtype
 from .driver import Driver, Moment
 from .dub import Clip, is_clip
-from .errors import UsageError
+from .errors import UsageError, WeightsError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles
 from .follow import Choice, parse_choice
 from .front import Mask, check_face, read_front
@@ -350,7 +350,23 @@ class Run:
 
     @torch.inference_mode()
     def _picture(self, w: Tensor) -> Tensor:
-        return self.artist.synthesize(w[None], self.size)
+        picture = self.artist.synthesize(w[None], self.size)
+        if picture.isfinite().all():
+            return picture
+        name = self.options.generator
+        self._warn_once(f"--generator {name}: what it draws is beyond half precision; faces are drawn anew in float32")
+        picture = self._precise_artist.synthesize(w[None], self.size)
+        if not picture.isfinite().all():
+            raise WeightsError(f"--generator {name}: what it draws is no picture but infinite; is its file damaged?")
+        return picture
+
+    @cached_property
+    def _precise_artist(self) -> generators.Generator:
+        """What draws the frames, in full precision."""
+        options = self.options
+        whole = generators.load(options.generator, self.store, self.device, torch.float32, options.noise)
+        tuned = {name: weight.detach().float() for name, weight in self.artist.weights().items()}
+        return with_weights(whole, tuned) if options.tune else whole
 
     @torch.inference_mode()
     def _drawn(self, w: Tensor, probe: expression.Probe) -> Drawn:
