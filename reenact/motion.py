@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from .expression import SMILING
+from .expression import ACTED, REGIONS, SMILING
 from .face_landmarker import BLENDSHAPES, IBUG_68
 from .types import Floats
 from .weights import read_tensors, shipped
@@ -60,11 +60,11 @@ MORE = 0.25
 """Centimetres: brows go no further than so much beyond what is seen, for a forehead ends."""
 _UNSURE = ("mouthClose", "mouthFrown", "jawLeft", "jawRight", "jawForward")
 OF_REGION = {
-    region: np.array([name.startswith(starts) and not name.startswith(_UNSURE) for name in BLENDSHAPES])
-    for region, starts in {"mouth": ("mouth", "jaw"), "brows": ("brow",)}.items()
+    region: np.array([name.startswith(REGIONS[region]) and not name.startswith(_UNSURE) for name in BLENDSHAPES])
+    for region in ACTED
 }
-"""Which of the 51 blendshapes are the mouth's and the brows', but for those whose motion the basis hardly knows: people
-show so little of them that a unit is 5 to 34 centimetres."""
+"""Which of the 51 blendshapes are of each region of `expression.ACTED`, but for those whose motion the basis hardly
+knows: people show so little of them that a unit is 5 to 34 centimetres."""
 IRISES = (468, 473)
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""

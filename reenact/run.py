@@ -365,8 +365,7 @@ class Run:
         """What draws the frames, in full precision."""
         options = self.options
         whole = generators.load(options.generator, self.store, self.device, torch.float32, options.noise)
-        tuned = {name: weight.detach().float() for name, weight in self.artist.weights().items()}
-        return with_weights(whole, tuned) if options.tune else whole
+        return with_weights(whole, self.artist.weights()) if options.tune else whole
 
     @torch.inference_mode()
     def _drawn(self, w: Tensor, probe: expression.Probe) -> Drawn:
