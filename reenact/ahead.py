@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import torch
 
+from .stopping import held
+
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -46,12 +48,13 @@ def ahead(jobs: Iterable[tuple[T, Callable[[], U]]], most: int = MOST) -> Iterat
             except Exception as error:  # those before it are good
                 failed = error
                 break
-            under_way.append((passenger, pool.submit(job)))
+            with held():
+                under_way.append((passenger, pool.submit(job)))
             if len(under_way) > threads:
                 done, future = under_way.popleft()
-                yield done, future.result()
+                yield done, _result(future)
         for done, future in under_way:
-            yield done, future.result()
+            yield done, _result(future)
     if failed:
         raise failed
 
@@ -64,13 +67,20 @@ def _pool(most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     ready = Barrier(threads + 1)
     pool = ThreadPoolExecutor(threads, "ahead", _take, (cores // threads,))
     try:
-        for _ in range(threads):
-            pool.submit(ready.wait)
-        ready.wait()
+        with held():
+            for _ in range(threads):
+                pool.submit(ready.wait)
+            ready.wait()
         torch.set_num_threads(cores)  # what the threads have set is what those of others would begin with
         yield pool, threads
     finally:
-        pool.shutdown(cancel_futures=True)
+        with held():
+            pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[U]) -> U:
+    with held():
+        return future.result()
 
 
 def _take(cores: int) -> None:

@@ -74,9 +74,9 @@ class Unfinished:
 
     def __init__(self, path: Path) -> None:
         """Make it; OSError if that can't be."""
-        _sweep(path)
         self.path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         self._lock: int | None = None
+        _sweep(path)
         if sys.platform == "win32":  # an open file can't be removed there: that is lock enough
             self.path.touch(exist_ok=False)
         else:
@@ -94,6 +94,10 @@ class Unfinished:
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
         self._release()
+
+    def __del__(self) -> None:
+        """Whoever made it may have been stopped before the block that removes it."""
+        self.remove()
 
     def _release(self) -> None:
         lock, self._lock = self._lock, None

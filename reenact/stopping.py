@@ -1,4 +1,4 @@
-"""Being told to end by the system: a SIGTERM or a terminal that closes end the command as Ctrl-C does."""
+"""Being told to end: by Ctrl-C, and by the system, whose SIGTERM or closing terminal end the command likewise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_BY_SYSTEM = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]  # no SIGHUP on Windows
 
 
 class Terminated(KeyboardInterrupt):
@@ -28,9 +30,7 @@ def heeded() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # others can't set handlers
         yield
         return
-    names = ("SIGTERM", "SIGHUP")  # Windows has no SIGHUP
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) == signal.SIG_DFL}
+    before = {number: signal.getsignal(number) for number in _BY_SYSTEM if signal.getsignal(number) == signal.SIG_DFL}
     for number in before:
         signal.signal(number, _stop)
     try:
@@ -38,3 +38,27 @@ def heeded() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Let whatever would end the program wait for the end of the block.
+
+    An exception between any two instructions is what a thread pool's own bookkeeping does not survive: a thread that
+    it has started and not yet noted is waited for by nobody, while the file that it writes is closed.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    handlers = ((number, signal.getsignal(number)) for number in (*_BY_SYSTEM, signal.SIGINT))
+    before = {number: handler for number, handler in handlers if callable(handler)}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, frame: came.append((number, frame)))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            before[number](number, frame)

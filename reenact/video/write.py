@@ -22,6 +22,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
 from reenact.errors import UsageError, VideoError
 from reenact.files import Unfinished
+from reenact.stopping import held
 from reenact.types import Frame, VideoInfo
 from reenact.video.kinds import KINDS, MATTE_KINDS, Kind
 from reenact.video.read import Warn, reason, silent
@@ -74,8 +75,8 @@ class _Writer(ABC):
     was written; Ctrl-C keeps it, playable, as `NAME.partial.SUFFIX` (`partial_path`). In each case but the first
     an earlier file of the output's name stays.
 
-    Encoding runs in a thread, one frame behind: Ctrl-C, which interrupts the main thread only, can't come
-    between an encoder and the file.
+    Encoding runs in a thread, one frame behind. Ctrl-C waits for the end of each step, so that it can't come between
+    an encoder and the file.
     """
 
     kinds: ClassVar[dict[str, Kind]]
@@ -116,7 +117,7 @@ class _Writer(ABC):
         self._worker = ThreadPoolExecutor(1)
         self._pending: Future[None] | None = None
         try:
-            with self._writing():
+            with held(), self._writing():
                 self._open(Path(audio_from) if audio_from and self._sound_start is not None else None)
         except BaseException:
             self.discard()
@@ -173,9 +174,10 @@ class _Writer(ABC):
             self._step = frame.pts - self._last
         picture = self._picture(frame)
         picture.pts, picture.time_base = frame.pts - self._origin, self._time_base
-        self._submit(lambda: self._encode(picture, frame.pts * self._time_base))
-        self._last = frame.pts
-        self._frames += 1
+        with held():
+            self._submit(lambda: self._encode(picture, frame.pts * self._time_base))
+            self._last = frame.pts
+            self._frames += 1
 
     def _begin(self, first: int) -> None:
         """Set the output's zero and the first guess of how long a frame lasts."""
@@ -222,8 +224,9 @@ class _Writer(ABC):
 
     def _finish(self, duration: int, cut: bool) -> None:
         """Write all that is still to come; `duration` is the last frame's, in ticks."""
-        self._submit(lambda: self._drain(duration, cut))
-        self._wait()
+        with held():
+            self._submit(lambda: self._drain(duration, cut))
+            self._wait()
 
     def _drain(self, duration: int, cut: bool) -> None:
         if self._drained:
@@ -249,19 +252,20 @@ class _Writer(ABC):
 
     def discard(self) -> None:
         """Drop what was written; nothing is left behind."""
-        self._worker.shutdown(wait=True)
-        with suppress(av.FFmpegError, OSError, AttributeError):
-            self._output.close()
-        if self._sound:
-            self._sound.close()
-        if self._file:
-            self._file.remove()
+        with held():
+            self._worker.shutdown(wait=True)
+            with suppress(av.FFmpegError, OSError, AttributeError):
+                self._output.close()
+            if self._sound:
+                self._sound.close()
+            if self._file:
+                self._file.remove()
 
     def _rename(self, name: Path) -> None:
         assert self._file  # `_open` has made it
-        with self._writing():
+        with held(), self._writing():
             self._file.rename(name)
-        self._worker.shutdown()
+            self._worker.shutdown()
 
     def _is_gone(self) -> bool:
         return self._file is None or not self._file.path.exists()
