@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import lids, mesh, motion
+from . import lids, mesh, motion, mouth
 from .front import Mask, parted
 from .geometry import apply, inverse, scale_of
 from .mesh import Part, Points
@@ -100,7 +100,8 @@ class Composer:
         self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._lids = lids.Lids(self._photo, apply(crop, rest) - self._origin)
-        self._parted = _parted(rest)
+        self._parted = mouth.parted(rest)
+        self._gaping = mouth.without_creases(self._photo, apply(crop, rest) - self._origin) - self._photo
         skin, drawn_skin = self._skin_round_mouth()
         self._gain = _gain(skin, drawn_skin)
         self._dark = skin * _DARK
@@ -115,7 +116,9 @@ class Composer:
         placed = self._mesh.at(goal, self._cells)
         field = placed.field(self._source(goal))
         moved = self._eyes(goal, self._parted_up(field))
-        picture = _remap(self._photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
+        gapes = mouth.gapes(goal, self.rest)
+        photo = self._photo + gapes * self._gaping if gapes else self._photo
+        picture = _remap(photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
         if self.options.folds > 0:
             shade = _remap(self._folds(goal, face), self._in_folds, cv2.INTER_LINEAR)
             picture = picture * np.exp(shade)[:, :, None]
@@ -172,7 +175,7 @@ class Composer:
             height = self.rest[lower] - self.rest[upper]
             source[upper] -= _RIM * shut * height
             source[lower] += _RIM * shut * height
-        shut = 1 - min(max(_parted(goal) / max(self._parted, 1e-4), 0), 1)
+        shut = 1 - min(max(mouth.parted(goal) / max(self._parted, 1e-4), 0), 1)
         shut *= lids.ramp(self._parted, *_AJAR)  # lips that touch in the photo show no teeth
         height = self.rest[LOWER_LIP] - self.rest[UPPER_LIP]
         source[UPPER_LIP] -= _RIM * shut * height
@@ -250,7 +253,7 @@ class Composer:
 
     def _shut_lips(self, goal: Points, picture: Floats) -> Floats:
         """The picture with a dark line where the photo's open mouth is shut: its teeth are squeezed to specks there."""
-        parted = _parted(goal)
+        parted = mouth.parted(goal)
         share = lids.ramp(1 - parted / max(self._parted, 1e-4), 0.3, 0.7) * lids.ramp(self._parted, *_AJAR)
         share *= 1 - _opened(parted, 0)
         if share == 0:
@@ -267,7 +270,7 @@ class Composer:
 
     def _mouth(self, goal: Points, face: Drawn, placed: mesh.Placed, picture: Floats) -> Floats:
         """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
-        parted = _parted(goal)
+        parted = mouth.parted(goal)
         # A mouth that is open in the photo keeps its teeth until it opens further.
         share = max(_opened(parted, self._parted), self._inside * _opened(parted, 0))
         if share == 0:
@@ -279,14 +282,15 @@ class Composer:
         alpha = mesh.polygon(ring, self._cells)
         alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells), part)
         size = len(face.picture)
-        drawn, scale = face.picture, scale_of(self._crop) / size
+        drawn = mouth.hollow(face.picture, face.points, mouth.gapes(goal, self.rest))
+        scale = scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
             drawn = _blurred(drawn, 0.5 / scale)
         places = self._units[part] + self._bent(placed, face.points, part)
-        places[:, :, 1] = _hung(places, face.points, parted / max(_parted(face.points), 1e-4))
+        places[:, :, 1] = mouth.hung(places, face.points, parted / max(mouth.parted(face.points), 1e-4))
         seen = _remap(drawn, places * size - 0.5) * self._gain
         # A drawn mouth that has stayed shut has nothing to show: a dark one then.
-        seen = self._dark + lids.ramp(_parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
+        seen = self._dark + lids.ramp(mouth.parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
         out = picture.copy()
         out[part] += alpha[:, :, None] * (seen - out[part])
         return out
@@ -341,28 +345,6 @@ _DEEPEST = 0.15
 """The logarithm of the shade of the deepest fold."""
 _JUMP = 0.008
 """A difference of motion from one cell to the next that no skin has, in units of the crop."""
-_TEETH = 0.45
-"""How far down between the lips of a drawn mouth the upper teeth may hang."""
-_STRETCH = 1.15
-"""How much taller they may become."""
-
-
-def _hung(places: Floats, drawn: Points, taller: float) -> Floats:
-    """The y of places [h,w,2] in a drawn mouth, for a mouth so many times taller: its upper teeth keep their size.
-
-    What lies below them, mostly the dark, is stretched the more.
-    """
-    x, y = places[:, :, 0], places[:, :, 1]
-    if taller <= _STRETCH:
-        return y
-    # From left to right, whatever a pout has done to their order.
-    lips = [(np.maximum.accumulate(drawn[lip, 0]), drawn[lip, 1]) for lip in (UPPER_LIP, LOWER_LIP)]
-    upper, lower = (np.interp(x, *lip) for lip in lips)
-    depth = (y - upper) / np.maximum(lower - upper, 1e-4)
-    end = _TEETH * _STRETCH / taller  # of the teeth, in the taller mouth
-    below = _TEETH + (depth - end) * (1 - _TEETH) / (1 - end)
-    depth = np.where(depth < end, depth * taller / _STRETCH, below)
-    return np.asarray(upper + depth * np.maximum(lower - upper, 1e-4), np.float32)
 
 
 def _eye_back(corners: Points, rest: Points) -> Callable[[NDArray[np.floating]], NDArray[np.float64]]:
@@ -386,11 +368,6 @@ _RIM = 0.25
 def _opening(points: Points, eye: int) -> float:
     upper, lower = motion.LIDS[eye]
     return float((points[lower, 1] - points[upper, 1]).mean())
-
-
-def _parted(points: Points) -> float:
-    """How far apart the lips are."""
-    return float((points[LOWER_LIP, 1] - points[UPPER_LIP, 1]).mean())
 
 
 def _opened(parted: float, before: float) -> float:

@@ -66,6 +66,8 @@ OF_REGION = {
 """Which of the 51 blendshapes are of each region of `expression.ACTED`, but for those whose motion the basis hardly
 knows: people show so little of them that a unit is 5 to 34 centimetres."""
 IRISES = (468, 473)
+WIDER = 1.4
+"""How much wider than the driver's a mouth may count, or narrower: a smile in the photo makes it wide, too."""
 WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
 STRETCHED = 1.3
@@ -241,6 +243,7 @@ def goals(
 ) -> NDArray[np.float64]:
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
+    A mouth that is narrower than the driver's moves less to the sides, so that rounded lips of it are not a slit.
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
     Brows go farther than the driver's are seen to; see `taken`.
 
@@ -254,7 +257,9 @@ def goals(
     Returns:
         [T,478,2] in the units of `rest`.
     """
-    moved = rest + taken((driver - anchor) @ to_rest.T, rest, strength, centimetre(to_rest))
+    change = driver - anchor
+    change[..., 0] *= _sideways(anchor, rest, to_rest)
+    moved = rest + taken(change @ to_rest.T, rest, strength, centimetre(to_rest))
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
         usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)
@@ -270,6 +275,16 @@ def goals(
     moved[:, LOWER_LIP, 1] += crossing / 2
     moved[:, UPPER_LIP, 1] -= crossing / 2
     return moved
+
+
+def _sideways(anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far points [...,478] go to the side where the driver's go 1: near the mouth, as far as it is as wide."""
+    left, right = INNER_LIPS[0], INNER_LIPS[10]
+    own = np.linalg.norm(rest[right] - rest[left]) / np.linalg.norm(to_rest[:, 0])
+    drivers = np.linalg.norm(anchor[..., right, :2] - anchor[..., left, :2], axis=-1)
+    wider = (own / drivers.clip(1e-3)).clip(1 / WIDER, WIDER)
+    mouth = shares(rest, {"mouth": 1.0, "eyes": 0.0, "brows": 0.0})
+    return np.asarray(1 + mouth * (np.expand_dims(wider, -1) - 1))
 
 
 def openable(goal: NDArray[np.float64], own: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from reenact.motion import (
     PARTS,
     SKIN,
     UPPER_LIP,
+    WIDER,
     Basis,
     goals,
     less_smiling,
@@ -77,8 +78,18 @@ def test_points_move_as_the_drivers_in_the_targets_units_and_depth_is_lost(drive
 def test_a_turned_target_moves_along_its_own_axes(driver, rest):
     driver[1] += [0.2, 0, 0]
     aside = np.array([[50.0, 0, 20], [30, -100, 0]])
-    moved = goals(driver, driver[0], rest, aside, ALL)[1] - rest
-    np.testing.assert_allclose(moved[291], [10, 6], atol=0.1)
+    turned = driver[0] @ aside.T
+    moved = goals(driver, driver[0], turned, aside, ALL)[1] - turned
+    np.testing.assert_allclose(moved[291], [10, 6], rtol=0.03)  # as wide as the driver's but for its tilt
+
+
+@pytest.mark.parametrize(("wide", "goes"), [(0.8, 0.8), (1.2, 1.2), (0.1, 1 / WIDER), (3.0, WIDER)])
+def test_a_mouth_goes_as_far_aside_as_it_is_wide_and_as_far_down_as_the_drivers(driver, rest, wide, goes):
+    driver[..., 0] /= wide
+    driver[1] += [0.2, -0.3, 0]
+    moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
+    for index in (61, 291, 17):
+        np.testing.assert_allclose(moved[index], [20 * goes, 30], rtol=0.02)
 
 
 def test_forehead_and_nose_stay_whatever_the_driver_does(driver, rest):
