@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from . import lids, mesh, motion, mouth
 from .front import Mask, parted
-from .geometry import apply, inverse, scale_of
+from .geometry import apply, inverse, ramp, scale_of
 from .mesh import Part, Points
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
 from .types import Affine, Floats, Frame, Rgb
@@ -100,7 +100,7 @@ class Composer:
         self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._lids = lids.Lids(self._photo, apply(crop, rest) - self._origin)
-        self._parted = mouth.parted(rest)
+        self._parted = motion.parted(rest)
         self._gaping = mouth.without_creases(self._photo, apply(crop, rest) - self._origin) - self._photo
         skin, drawn_skin = self._skin_round_mouth()
         self._gain = _gain(skin, drawn_skin)
@@ -116,7 +116,7 @@ class Composer:
         placed = self._mesh.at(goal, self._cells)
         field = placed.field(self._source(goal))
         moved = self._eyes(goal, self._parted_up(field))
-        gapes = mouth.gapes(goal, self.rest)
+        gapes = motion.gapes(goal, self.rest)
         photo = self._photo + gapes * self._gaping if gapes else self._photo
         picture = _remap(photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
         if self.options.folds > 0:
@@ -175,8 +175,8 @@ class Composer:
             height = self.rest[lower] - self.rest[upper]
             source[upper] -= _RIM * shut * height
             source[lower] += _RIM * shut * height
-        shut = 1 - min(max(mouth.parted(goal) / max(self._parted, 1e-4), 0), 1)
-        shut *= lids.ramp(self._parted, *_AJAR)  # lips that touch in the photo show no teeth
+        shut = 1 - min(max(motion.parted(goal) / max(self._parted, 1e-4), 0), 1)
+        shut *= ramp(self._parted, *_AJAR)  # lips that touch in the photo show no teeth
         height = self.rest[LOWER_LIP] - self.rest[UPPER_LIP]
         source[UPPER_LIP] -= _RIM * shut * height
         source[LOWER_LIP] += _RIM * shut * height
@@ -253,8 +253,8 @@ class Composer:
 
     def _shut_lips(self, goal: Points, picture: Floats) -> Floats:
         """The picture with a dark line where the photo's open mouth is shut: its teeth are squeezed to specks there."""
-        parted = mouth.parted(goal)
-        share = lids.ramp(1 - parted / max(self._parted, 1e-4), 0.3, 0.7) * lids.ramp(self._parted, *_AJAR)
+        parted = motion.parted(goal)
+        share = ramp(1 - parted / max(self._parted, 1e-4), 0.3, 0.7) * ramp(self._parted, *_AJAR)
         share *= 1 - _opened(parted, 0)
         if share == 0:
             return picture
@@ -270,7 +270,7 @@ class Composer:
 
     def _mouth(self, goal: Points, face: Drawn, placed: mesh.Placed, picture: Floats) -> Floats:
         """The picture with what the drawn face has between its lips, as far as the photo has nothing there."""
-        parted = mouth.parted(goal)
+        parted = motion.parted(goal)
         # A mouth that is open in the photo keeps its teeth until it opens further.
         share = max(_opened(parted, self._parted), self._inside * _opened(parted, 0))
         if share == 0:
@@ -282,15 +282,15 @@ class Composer:
         alpha = mesh.polygon(ring, self._cells)
         alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells), part)
         size = len(face.picture)
-        drawn = mouth.hollow(face.picture, face.points, mouth.gapes(goal, self.rest))
+        drawn = mouth.hollow(face.picture, face.points, motion.gapes(goal, self.rest))
         scale = scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
             drawn = _blurred(drawn, 0.5 / scale)
         places = self._units[part] + self._bent(placed, face.points, part)
-        places[:, :, 1] = mouth.hung(places, face.points, parted / max(mouth.parted(face.points), 1e-4))
+        places[:, :, 1] = mouth.hung(places, face.points, parted / max(motion.parted(face.points), 1e-4))
         seen = _remap(drawn, places * size - 0.5) * self._gain
         # A drawn mouth that has stayed shut has nothing to show: a dark one then.
-        seen = self._dark + lids.ramp(mouth.parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
+        seen = self._dark + ramp(motion.parted(face.points) / parted, 0.15, 0.4) * (seen - self._dark)
         out = picture.copy()
         out[part] += alpha[:, :, None] * (seen - out[part])
         return out
@@ -372,7 +372,7 @@ def _opening(points: Points, eye: int) -> float:
 
 def _opened(parted: float, before: float) -> float:
     """How much of a mouth's inside is new, whose lips were so far apart before: 0 to 1."""
-    return lids.ramp(parted - before, 0.002, 0.008) * lids.ramp(parted / max(before, 0.012), 1.1, 1.6)
+    return ramp(parted - before, 0.002, 0.008) * ramp(parted / max(before, 0.012), 1.1, 1.6)
 
 
 def _blurred(image: Floats, sigma: float) -> Floats:

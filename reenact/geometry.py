@@ -1,4 +1,4 @@
-"""Plane geometry on points [...,N,2] (x,y) and affine matrices [2,3] that act on columns [x,y,1]."""
+"""Plane geometry on points [...,N,2] (x,y) and affine matrices [2,3] that act on columns [x,y,1]; soft steps."""
 
 from __future__ import annotations
 
@@ -47,3 +47,16 @@ def fit_similarity(source: Points, target: Points, weights: Points | None = None
 def scale_of(matrix: Affine) -> float:
     """How much longer lines become: the root of the determinant's size."""
     return float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+
+
+def soft_step(
+    value: NDArray[np.floating], low: NDArray[np.floating] | float, high: NDArray[np.floating] | float
+) -> NDArray[np.float64]:
+    """0 up to `low`, 1 from `high` on, smoothly between."""
+    t = np.clip((value - low) / np.maximum(np.subtract(high, low), 1e-6), 0, 1)
+    return np.asarray(t * t * (3 - 2 * t))
+
+
+def ramp(value: float, low: float, high: float) -> float:
+    """The same of a number."""
+    return float(soft_step(np.array(value), low, high))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from . import motion
+from .geometry import ramp, soft_step
 from .types import Floats
 
 Points = NDArray[np.float64]
@@ -98,8 +99,8 @@ class Lids:
         taper = np.sqrt((4 * u * (1 - u)).clip(0, 1))
         rim = (_RIM + _CREASE * shut) * opening * taper  # a shut lid is smooth: its crease has gone
         # The lid: from the crease, where it is lost in the skin above, to its edge.
-        lid = _soft(v, top - rim, top + 0.3 * rim + pixel) * _soft(edge + pixel / 2 - v, 0, pixel)
-        lid = alpha * lid * _soft(u, 0, 0.06) * _soft(1 - u, 0, 0.06)
+        lid = soft_step(v, top - rim, top + 0.3 * rim + pixel) * soft_step(edge + pixel / 2 - v, 0, pixel)
+        lid = alpha * lid * soft_step(u, 0, 0.06) * soft_step(1 - u, 0, 0.06)
         down = ((v - top + rim) / np.maximum(bottom - top + rim, pixel)).clip(0, 1)
         seen = self._lid(eye, u, v, down, lower_rest)
         out = picture.copy()
@@ -108,7 +109,7 @@ class Lids:
         thick = np.maximum(_LASHES * taper * (0.7 + 0.5 * u if eye else 1.2 - 0.5 * u), 0.9 * pixel)
         off = v - edge - 0.15 * thick
         line = np.exp(-((off / np.where(off < 0, 1.3 * thick, 0.8 * thick)) ** 2))
-        line = 0.85 * alpha * line * _soft(u, -0.02, 0.05) * _soft(1 - u, -0.02, 0.05)
+        line = 0.85 * alpha * line * soft_step(u, -0.02, 0.05) * soft_step(1 - u, -0.02, 0.05)
         out[part] += line[:, :, None].astype(np.float32) * (self._lashes[eye] - out[part])
         return out
 
@@ -177,13 +178,3 @@ def _at(picture: Floats, places: NDArray[np.floating]) -> Floats:
     """A picture [h,w,3] at places [H,W,2]."""
     x, y = (np.ascontiguousarray(places[..., i], np.float32) for i in (0, 1))
     return np.asarray(cv2.remap(picture, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.float32)
-
-
-def _soft(value: NDArray[np.floating], low: NDArray[np.floating] | float, high: NDArray[np.floating] | float) -> Points:
-    t = np.clip((value - low) / np.maximum(np.subtract(high, low), 1e-6), 0, 1)
-    return np.asarray(t * t * (3 - 2 * t))
-
-
-def ramp(value: float, low: float, high: float) -> float:
-    """0 up to `low`, 1 from `high` on, smoothly between."""
-    return float(_soft(np.array(value), low, high))

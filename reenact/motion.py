@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 
 from .expression import ACTED, REGIONS, SMILING
 from .face_landmarker import BLENDSHAPES, IBUG_68
+from .geometry import ramp
 from .types import Floats
 from .weights import read_tensors, shipped
 
@@ -72,6 +73,10 @@ WIDEST = 1.5
 """How much wider than in the anchor frame an eye may open: lids are short, and their errors are not."""
 STRETCHED = 1.3
 """How much wider than in the picture an eye may be made that the picture has half shut: a shut one stays shut."""
+GAPES = 0.15, 0.4
+"""How much taller for its width than in the photo a mouth must be to gape in part, and all the way."""
+BENT = 0.9
+"""Centimetres: how far from the lips' line what bends them is felt."""
 SHUT, HALF_SHUT = 0.18, 0.5
 """The share of its opening at which an eye counts as shut, for a blink is over before its lids are seen to touch; and
 the share from which that is no longer made up for."""
@@ -120,6 +125,22 @@ class Basis:
 def between_lips(mesh: Floats) -> float:
     """How far apart lips are in a mesh [478,3] whose y is up, or how far a motion of it parts them."""
     return float((mesh[UPPER_LIP, 1] - mesh[LOWER_LIP, 1]).mean())
+
+
+def parted(points: NDArray[np.floating]) -> float:
+    """How far apart the lips of a face [478,2] are, y down, in its units."""
+    return float((points[LOWER_LIP, 1] - points[UPPER_LIP, 1]).mean())
+
+
+def mouth_width(points: NDArray[np.floating]) -> float:
+    """From corner to corner of a face's mouth, in the units of its points [478,2]."""
+    return float(np.linalg.norm(points[INNER_LIPS[10]] - points[INNER_LIPS[0]]))
+
+
+def gapes(points: NDArray[np.floating], rest: NDArray[np.floating]) -> float:
+    """How much rounder than at rest a mouth is: 0, as a smile or speech, to 1, gaping. Both [478,2]."""
+    now, before = (parted(each) / max(mouth_width(each), 1e-6) for each in (points, rest))
+    return ramp(now - before, *GAPES)
 
 
 def eye_ring(eye: int) -> list[int]:
@@ -244,6 +265,7 @@ def goals(
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
     A mouth that is narrower than the driver's moves less to the sides, so that rounded lips of it are not a slit.
+    Where it gapes its lips are bent as the driver's, whatever the line is in which they meet.
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
     Brows go farther than the driver's are seen to; see `taken`.
 
@@ -260,6 +282,7 @@ def goals(
     change = driver - anchor
     change[..., 0] *= _sideways(anchor, rest, to_rest)
     moved = rest + taken(change @ to_rest.T, rest, strength, centimetre(to_rest))
+    moved += _rounded(moved, anchor, rest, centimetre(to_rest))
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
         usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)
@@ -280,11 +303,28 @@ def goals(
 def _sideways(anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far points [...,478] go to the side where the driver's go 1: near the mouth, as far as it is as wide."""
     left, right = INNER_LIPS[0], INNER_LIPS[10]
-    own = np.linalg.norm(rest[right] - rest[left]) / np.linalg.norm(to_rest[:, 0])
+    own = mouth_width(rest) / np.linalg.norm(to_rest[:, 0])
     drivers = np.linalg.norm(anchor[..., right, :2] - anchor[..., left, :2], axis=-1)
     wider = (own / drivers.clip(1e-3)).clip(1 / WIDER, WIDER)
     mouth = shares(rest, {"mouth": 1.0, "eyes": 0.0, "brows": 0.0})
     return np.asarray(1 + mouth * (np.expand_dims(wider, -1) - 1))
+
+
+def _rounded(moved: NDArray[np.float64], anchor: Floats, rest: NDArray[np.floating], cm: float) -> NDArray[np.float64]:
+    """How points [T,478,2] move on, so that lips that meet in a curve do not keep it in a mouth that gapes.
+
+    `anchor`: as of `goals`; `cm`: a centimetre in the units of `rest`.
+    """
+    corners, middle = [INNER_LIPS[0], INNER_LIPS[10]], [INNER_LIPS[5], INNER_LIPS[15]]
+    along = (rest[corners[1]] - rest[corners[0]]) / max(mouth_width(rest), 1e-6)
+    down = np.array([-along[1], along[0]])
+    off = rest - rest[corners].mean(0)
+    hangs = off[middle].mean(0) @ down  # the lips' middle, below their corners
+    drivers = (anchor[..., corners, 1].mean(-1) - anchor[..., middle, 1].mean(-1)) * cm  # y is up
+    aside, below = off @ along / max(mouth_width(rest) / 2, 1e-6), off @ down / cm
+    near = (1 - aside**2).clip(0) * np.exp(-np.square(below / BENT))
+    by = np.array([gapes(points, rest) for points in moved]) * (drivers - hangs)
+    return np.asarray(by[:, None, None] * near[:, None] * down)
 
 
 def openable(goal: NDArray[np.float64], own: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -12,14 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from . import lids
-from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
+from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP, mouth_width
 from .types import Floats
 
 Points = NDArray[np.float64]
 
-_GAPES = 0.15, 0.4
-"""How much taller for its width than in the photo a mouth must be to gape in part, and all the way."""
 _CREASE = 0.15, 0.07
 """Half the length and height of where creases may be, in widths of the mouth."""
 _BEYOND = 0.04
@@ -36,21 +33,6 @@ _STRETCH = 1.15
 """How much taller they may become."""
 
 
-def parted(points: Points) -> float:
-    """How far apart the lips of a face [478,2] are, y down, in its units."""
-    return float((points[LOWER_LIP, 1] - points[UPPER_LIP, 1]).mean())
-
-
-def gapes(points: Points, rest: Points) -> float:
-    """How much rounder than at rest a mouth is: 0, as a smile or speech, to 1, gaping. Both [478,2]."""
-    now, before = (parted(each) / max(_width(each), 1e-6) for each in (points, rest))
-    return lids.ramp(now - before, *_GAPES)
-
-
-def _width(points: Points) -> float:
-    return float(np.linalg.norm(points[INNER_LIPS[10]] - points[INNER_LIPS[0]]))
-
-
 def without_creases(photo: Floats, points: Points) -> Floats:
     """The photo with nothing but skin and lips at the corners of its mouth.
 
@@ -58,7 +40,7 @@ def without_creases(photo: Floats, points: Points) -> Floats:
         photo: float32 [h,w,3].
         points: of its face, [478,2] in pixels.
     """
-    lips, width = points[list(OUTER_LIPS)], _width(points)
+    lips, width = points[list(OUTER_LIPS)], mouth_width(points)
     half = np.array(_CREASE) * width
     part = _part(lips, half[0] + 3 * half[1], photo.shape)
     if not photo[part].size or half[1] < 0.5:  # beyond the picture's edge; too small to have creases
@@ -105,7 +87,7 @@ def hollow(picture: Floats, points: Points, share: float) -> Floats:
     Args:
         picture: float32 [S,S,3].
         points: [478,2] in units of the picture.
-        share: how much so, 0 to 1; see `gapes`.
+        share: how much so, 0 to 1; see `motion.gapes`.
     """
     size = len(picture)
     at = points * size - 0.5

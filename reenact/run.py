@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import encoder, expression, generators, landmarks, lids, mapper, mesh, motion, plugins
+from . import encoder, expression, generators, landmarks, mapper, mesh, motion, plugins
 from .acting import Acting, Stance
 from .ahead import MOST, ahead
 from .align import cut_out, ffhq_crop
@@ -34,7 +34,7 @@ from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read
 from .follow import Choice, parse_choice
 from .front import Mask, check_face, read_front
 from .fuse import chooses_layers, parse_layers
-from .geometry import apply, inverse, scale_of
+from .geometry import apply, inverse, ramp, scale_of
 from .images import read_image, to_rgb, to_tensor
 from .invert import PIVOT, InvertOptions, Whitening, invert
 from .layers import Slots
@@ -443,7 +443,7 @@ class Run:
         freed = own + self.acting.strength.to(self.device).clamp(0, 1) * (rest - own)
         wanted = self.acting.expressions(freed, own)
         # All of its own mouth gives way, unless hardly anything is asked of the mouth.
-        inside = self.acting.presence * lids.ramp(self.acting.by_region["mouth"], 0, 0.3)
+        inside = self.acting.presence * ramp(self.acting.by_region["mouth"], 0, 0.3)
 
         def drawn() -> Iterator[tuple[tuple[Moment | Frame, tuple[Drawn, ...]], Floats, int]]:
             def both(index: int) -> tuple[Drawn, ...]:

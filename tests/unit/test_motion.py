@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from meshes import REST
+from meshes import REST, opened
 
 from reenact import motion
 from reenact.face_landmarker import BLENDSHAPES, head_pose
@@ -20,6 +20,7 @@ from reenact.motion import (
     UPPER_LIP,
     WIDER,
     Basis,
+    gapes,
     goals,
     less_smiling,
     shares,
@@ -228,7 +229,7 @@ def test_lips_that_are_asked_to_cross_meet_halfway(driver, rest):
     np.testing.assert_allclose(moved[others], rest[others], atol=1e-3)
 
 
-@pytest.mark.parametrize("by", [-0.05, 0.05, 0.8])
+@pytest.mark.parametrize("by", [-0.05, 0.05, 0.4])
 def test_lips_that_stay_apart_go_where_they_are_asked(driver, rest, by):
     driver[1, LOWER_LIP] -= [0, by, 0]
     moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
@@ -353,3 +354,44 @@ def test_a_head_that_did_not_turn_leaves_all_where_it_is():
 def test_heads_turn_no_farther_than_a_photo_can():
     far, farthest = (turned(MESH[:, :2], MESH, np.array([v, 0, 0]), np.zeros(3)) for v in (60.0, motion.FARTHEST_TURN))
     np.testing.assert_allclose(far, farthest, atol=1e-9)
+
+
+# ---- A mouth that gapes
+
+
+def test_a_mouth_at_rest_does_not_gape_and_a_dropped_jaw_does():
+    gaping = opened(REST, 0.1)
+    assert gapes(REST, REST) == 0
+    assert gapes(gaping, gaping) == 0  # it is so in the photo: no crease to hide
+    assert gapes(opened(REST, 0.015), REST) == 0  # speech
+    assert gapes(gaping, REST) == 1
+    halfway = [gapes(opened(REST, by), REST) for by in np.linspace(0, 0.1, 30)]
+    assert np.diff(halfway).min() >= 0
+    assert np.diff(halfway).max() < 0.3
+
+
+def hanging(points):
+    """How far below the mouth's corners the middle of the upper lip is."""
+    return points[13, 1] - points[[61, 291], 1].mean()
+
+
+def bent(points, by):
+    """The face with lips that meet in a curve, their middle so much lower."""
+    left, right = points[61], points[291]
+    aside = (points[:, 0] - (left[0] + right[0]) / 2) / ((right[0] - left[0]) / 2)
+    moved = points.copy()
+    moved[:, 1] += by * (1 - aside**2).clip(0) * np.exp(-(((points[:, 1] - points[13, 1]) / 60) ** 2))
+    return moved
+
+
+@pytest.mark.parametrize("by", [-25, 25])
+def test_the_lips_of_a_mouth_that_gapes_are_bent_as_the_drivers(driver, rest, by):
+    curved = bent(rest, by)
+    jaw = opened(REST, 0.35) - REST  # 3.5 cm
+    driver[1, :, :2] += jaw * [10, -10]
+    driver[2, :, :2] += 0.1 * jaw * [10, -10]
+    straight_goals, curved_goals = (goals(driver, driver[0], each, TO_REST, ALL) for each in (rest, curved))
+    assert hanging(curved) - hanging(rest) == pytest.approx(by, abs=3)
+    assert abs(hanging(curved_goals[1]) - hanging(straight_goals[1])) < 0.3 * abs(by)
+    np.testing.assert_allclose(curved_goals[0], curved, atol=1e-3)
+    assert hanging(curved_goals[2]) - hanging(straight_goals[2]) == pytest.approx(by, abs=3)  # speech keeps it

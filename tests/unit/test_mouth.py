@@ -100,16 +100,6 @@ def test_a_tiny_mouth_is_left_alone():
     np.testing.assert_array_equal(mouth.without_creases(photo, REST * 20), photo)
 
 
-def test_a_mouth_at_rest_does_not_gape_and_a_dropped_jaw_does():
-    assert mouth.gapes(REST, REST) == 0
-    assert mouth.gapes(GAPING, GAPING) == 0  # it is so in the photo: no crease to hide
-    assert mouth.gapes(opened(REST, 0.015), REST) == 0  # speech
-    assert mouth.gapes(GAPING, REST) == 1
-    halfway = [mouth.gapes(opened(REST, by), REST) for by in np.linspace(0, 0.1, 30)]
-    assert np.diff(halfway).min() >= 0
-    assert np.diff(halfway).max() < 0.3
-
-
 # ---- The inside
 
 
