@@ -229,7 +229,7 @@ def test_lips_that_are_asked_to_cross_meet_halfway(driver, rest):
     np.testing.assert_allclose(moved[others], rest[others], atol=1e-3)
 
 
-@pytest.mark.parametrize("by", [-0.05, 0.05, 0.4])
+@pytest.mark.parametrize("by", [-0.05, 0.05, 0.3])
 def test_lips_that_stay_apart_go_where_they_are_asked(driver, rest, by):
     driver[1, LOWER_LIP] -= [0, by, 0]
     moved = goals(driver, driver[0], rest, TO_REST, ALL)[1] - rest
