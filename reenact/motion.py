@@ -75,8 +75,9 @@ STRETCHED = 1.3
 """How much wider than in the picture an eye may be made that the picture has half shut: a shut one stays shut."""
 GAPES = 0.15, 0.4
 """How much taller for its width than in the photo a mouth must be to gape in part, and all the way."""
-BENT = 0.9
-"""Centimetres: how far from the lips' line what bends them is felt."""
+BENT, STRAIGHTENED = 0.9, 0.5
+"""Centimetres: how far from the lips' line what bends them is felt; and how much of what bends them otherwise than the
+driver's is taken from them: all of it is read as a pucker."""
 SHUT, HALF_SHUT = 0.18, 0.5
 """The share of its opening at which an eye counts as shut, for a blink is over before its lids are seen to touch; and
 the share from which that is no longer made up for."""
@@ -265,7 +266,7 @@ def goals(
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
     A mouth that is narrower than the driver's moves less to the sides, so that rounded lips of it are not a slit.
-    Where it gapes its lips are bent as the driver's, whatever the line is in which they meet.
+    Where it gapes its lips are bent half as the driver's, whatever the line is in which they meet.
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
     Brows go farther than the driver's are seen to; see `taken`.
 
@@ -323,7 +324,7 @@ def _rounded(moved: NDArray[np.float64], anchor: Floats, rest: NDArray[np.floati
     drivers = (anchor[..., corners, 1].mean(-1) - anchor[..., middle, 1].mean(-1)) * cm  # y is up
     aside, below = off @ along / max(mouth_width(rest) / 2, 1e-6), off @ down / cm
     near = (1 - aside**2).clip(0) * np.exp(-np.square(below / BENT))
-    by = np.array([gapes(points, rest) for points in moved]) * (drivers - hangs)
+    by = STRAIGHTENED * np.array([gapes(points, rest) for points in moved]) * (drivers - hangs)
     return np.asarray(by[:, None, None] * near[:, None] * down)
 
 
