@@ -74,6 +74,7 @@ def _pool(most: int) -> Iterator[tuple[ThreadPoolExecutor, int]]:
         torch.set_num_threads(cores)  # what the threads have set is what those of others would begin with
         yield pool, threads
     finally:
+        ready.abort()  # where not all could be started, those that were would wait for ever
         with held():
             pool.shutdown(cancel_futures=True)
 

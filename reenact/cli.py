@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError
-from .stopping import Terminated, heeded
+from .stopping import Terminated, heeded, held
 from .versions import version_of
 from .weights import WeightStore
 
@@ -626,26 +626,25 @@ def _save_video(job: _Job, pairs: Iterator[tuple[Frame, Frame]], console: Consol
             overwrite=job.overwrite, inputs=(job.target,), on_warning=console.warn, encode_sound=job.audio == "encode",
         ))  # fmt: skip
 
-    count, video, matte = 0, None, None
+    video, matte = None, None
     try:
         with ExitStack() as files:
             sound = job.driver if job.pictured else unpack_sound(
                 job.driver, Path(files.enter_context(TemporaryDirectory(prefix="reenact-")))
             )  # fmt: skip
             for frame, shown in pairs:
-                if count == 0:
+                if video is None:
                     matte = opened(MatteWriter, job.matte, frame) if job.matte else None
                     video = opened(VideoWriter, job.output, shown)
-                assert video
-                video.write(shown)
-                if matte:
-                    matte.write(frame)
-                count += 1
+                with held():  # both have as many frames
+                    video.write(shown)
+                    if matte:
+                        matte.write(frame)
             for writer in (video, matte):
                 if writer:
                     writer.complete()
     except KeyboardInterrupt:
         if video and video.partial_path:
-            console.stopped(f"{video.partial_path} holds the first {_plural(count, 'frame')}")
+            console.stopped(f"{video.partial_path} holds the first {_plural(video.frames, 'frame')}")
         raise
-    return count
+    return video.frames if video else 0

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -60,6 +61,7 @@ class Composer:
         reach: float = mesh.REACH,
         inside: float = 0.0,
         front: Mask | None = None,
+        at_rest: Points | None = None,
     ) -> None:
         """Prepare the target.
 
@@ -74,10 +76,12 @@ class Composer:
             inside: how much of the inside of its own mouth must give way to the drawn one, 0 to 1, however far it is
                 open: its lips will speak other words.
             front: [H,W], where something is before the face and stays; None: nowhere.
+            at_rest: where the points [478,2] are when the face is at rest; None: as in the picture.
         """
         self.options = options or ComposeOptions()
         self._inside = inside
         self.target, self.rest, self.base, self._crop = target, rest, base, crop
+        self._at_rest = rest if at_rest is None else at_rest
         self._mesh = mesh.over(rest, triangles, reach)
         self._cells = int(np.clip(2 * scale_of(crop), 256, 640))
         corners = apply(crop, np.vstack([self._mesh.ring, rest]))
@@ -101,7 +105,6 @@ class Composer:
         self._openings = [_opening(rest, eye) for eye in (0, 1)]
         self._lids = lids.Lids(self._photo, apply(crop, rest) - self._origin)
         self._parted = motion.parted(rest)
-        self._gaping = mouth.without_creases(self._photo, apply(crop, rest) - self._origin) - self._photo
         skin, drawn_skin = self._skin_round_mouth()
         self._gain = _gain(skin, drawn_skin)
         self._dark = skin * _DARK
@@ -116,8 +119,7 @@ class Composer:
         placed = self._mesh.at(goal, self._cells)
         field = placed.field(self._source(goal))
         moved = self._eyes(goal, self._parted_up(field))
-        gapes = motion.gapes(goal, self.rest)
-        photo = self._photo + gapes * self._gaping if gapes else self._photo
+        photo = self._gaping(motion.gapes(goal, self.rest))
         picture = _remap(photo, self._pixels - self._origin + moved @ self._crop[:, :2].T.astype(np.float32))
         if self.options.folds > 0:
             shade = _remap(self._folds(goal, face), self._in_folds, cv2.INTER_LINEAR)
@@ -251,6 +253,19 @@ class Composer:
 
     # ---- mouth
 
+    def _gaping(self, share: float) -> Floats:
+        """The photo [h,w,3] for a mouth that gapes by a share of 0 to 1: without the creases of a shut one."""
+        if share == 0 or self._crease_free is None:
+            return self._photo
+        part, change = self._crease_free
+        photo = self._photo.copy()
+        photo[part] += share * change
+        return photo
+
+    @cached_property
+    def _crease_free(self) -> tuple[Part, Floats] | None:
+        return mouth.crease_free(self._photo, apply(self._crop, self.rest) - self._origin)
+
     def _shut_lips(self, goal: Points, picture: Floats) -> Floats:
         """The picture with a dark line where the photo's open mouth is shut: its teeth are squeezed to specks there."""
         parted = motion.parted(goal)
@@ -282,7 +297,7 @@ class Composer:
         alpha = mesh.polygon(ring, self._cells)
         alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells), part)
         size = len(face.picture)
-        drawn = mouth.hollow(face.picture, face.points, motion.gapes(goal, self.rest))
+        drawn = mouth.hollow(face.picture, face.points, motion.gapes(goal, self._at_rest))
         scale = scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
             drawn = _blurred(drawn, 0.5 / scale)

@@ -78,7 +78,7 @@ def _written(
     console: Console,
 ) -> tuple[int, float]:
     """Write and show the frames; how many there were, and in how many seconds. What was filmed is always kept."""
-    count, began, gone = 0, time.monotonic(), None
+    began, gone = time.monotonic(), None
     with ExitStack() as files:
         video: VideoWriter | None = None
         try:
@@ -91,19 +91,19 @@ def _written(
                     ))  # fmt: skip
                     began = time.monotonic()
                 video.write(frame)
-                count += 1
                 if not screens.show(frame.rgb):
                     break
         except KeyboardInterrupt:  # how filming usually ends
             if video is None:
                 raise
         except ReenactError as error:
-            if video is None or count < 2:
+            if video is None or video.frames < 2:
                 raise
             gone = error
         seconds = time.monotonic() - began
         if video:
             video.complete()
+    count = video.frames if video else 0
     if gone:
         raise ReenactError(f"{gone}; {output} holds the {count} frames before") from gone
     return count, seconds

@@ -265,7 +265,7 @@ def goals(
 ) -> NDArray[np.float64]:
     """Where the target's points should be: at rest, moved by the driver's change since its anchor frame.
 
-    A mouth that is narrower than the driver's moves less to the sides, so that rounded lips of it are not a slit.
+    A mouth moves to the sides by its own width, so that rounded lips of one narrower than the driver's are not a slit.
     Where it gapes its lips are bent half as the driver's, whatever the line is in which they meet.
     Lids open by the driver's share of what they did, so that they shut when the driver's do, however wide the eye.
     Brows go farther than the driver's are seen to; see `taken`.
@@ -283,7 +283,7 @@ def goals(
     change = driver - anchor
     change[..., 0] *= _sideways(anchor, rest, to_rest)
     moved = rest + taken(change @ to_rest.T, rest, strength, centimetre(to_rest))
-    moved += _rounded(moved, anchor, rest, centimetre(to_rest))
+    moved += _rounded(moved, anchor, rest, to_rest)
     for upper, lower in LIDS:
         opening = (driver[:, upper, 1] - driver[:, lower, 1]).mean(1)  # [T]; y is up
         usual = (anchor[..., upper, 1] - anchor[..., lower, 1]).mean(-1).clip(1e-3)
@@ -311,18 +311,20 @@ def _sideways(anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.fl
     return np.asarray(1 + mouth * (np.expand_dims(wider, -1) - 1))
 
 
-def _rounded(moved: NDArray[np.float64], anchor: Floats, rest: NDArray[np.floating], cm: float) -> NDArray[np.float64]:
+def _rounded(
+    moved: NDArray[np.float64], anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """How points [T,478,2] move on, so that lips that meet in a curve do not keep it in a mouth that gapes.
 
-    `anchor`: as of `goals`; `cm`: a centimetre in the units of `rest`.
+    What is compared is the driver's line as the target's head is turned: a mouth bulges, and so hangs in one that nods.
     """
     corners, middle = [INNER_LIPS[0], INNER_LIPS[10]], [INNER_LIPS[5], INNER_LIPS[15]]
     along = (rest[corners[1]] - rest[corners[0]]) / max(mouth_width(rest), 1e-6)
     down = np.array([-along[1], along[0]])
     off = rest - rest[corners].mean(0)
     hangs = off[middle].mean(0) @ down  # the lips' middle, below their corners
-    drivers = (anchor[..., corners, 1].mean(-1) - anchor[..., middle, 1].mean(-1)) * cm  # y is up
-    aside, below = off @ along / max(mouth_width(rest) / 2, 1e-6), off @ down / cm
+    drivers = (anchor[..., middle, :].mean(-2) - anchor[..., corners, :].mean(-2)) @ to_rest.T @ down
+    aside, below = off @ along / max(mouth_width(rest) / 2, 1e-6), off @ down / centimetre(to_rest)
     near = (1 - aside**2).clip(0) * np.exp(-np.square(below / BENT))
     by = STRAIGHTENED * np.array([gapes(points, rest) for points in moved]) * (drivers - hangs)
     return np.asarray(by[:, None, None] * near[:, None] * down)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .mesh import Part
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP, mouth_width
 from .types import Floats
 
@@ -33,18 +34,21 @@ _STRETCH = 1.15
 """How much taller they may become."""
 
 
-def without_creases(photo: Floats, points: Points) -> Floats:
-    """The photo with nothing but skin and lips at the corners of its mouth.
+def crease_free(photo: Floats, points: Points) -> tuple[Part, Floats] | None:
+    """What a photo with nothing but skin and lips at the corners of its mouth has more: where, and how much.
 
     Args:
         photo: float32 [h,w,3].
         points: of its face, [478,2] in pixels.
+
+    Returns:
+        Rows and columns of the photo, and what is to be added there; None where there is no such place.
     """
     lips, width = points[list(OUTER_LIPS)], mouth_width(points)
     half = np.array(_CREASE) * width
     part = _part(lips, half[0] + 3 * half[1], photo.shape)
     if not photo[part].size or half[1] < 0.5:  # beyond the picture's edge; too small to have creases
-        return photo
+        return None
     here = points - [part[1].start, part[0].start]
     creases = _creases(here, half, photo[part].shape)
     drawn = _filled(here[list(OUTER_LIPS)], creases.shape)
@@ -54,9 +58,7 @@ def without_creases(photo: Floats, points: Points) -> Floats:
     skin = _mean_of(photo[part], clear & (near == 0), half[1])
     red = _mean_of(photo[part], clear & (drawn > 0.9) & (seam < 0.1), half[1])
     smooth = skin + _blurred(drawn, 0.15 * half[1])[:, :, None] * (red - skin)
-    out = photo.copy()
-    out[part] += creases[:, :, None] * (smooth - out[part])
-    return out
+    return part, np.asarray(creases[:, :, None] * (smooth - photo[part]), np.float32)
 
 
 def _creases(points: Points, half: NDArray[np.float64], shape: tuple[int, ...]) -> Floats:
@@ -92,13 +94,14 @@ def hollow(picture: Floats, points: Points, share: float) -> Floats:
     size = len(picture)
     at = points * size - 0.5
     ring = at[list(INNER_LIPS)]
-    part = _part(ring, 3, picture.shape)
+    tooth = max(1, round(_TOOTH * size))
+    part = _part(ring, tooth + 1, picture.shape)
     if share == 0 or not picture[part].size:
         return picture
     here = at - [part[1].start, part[0].start]
     shape = picture[part].shape
     inside = _filled(here[list(INNER_LIPS)], shape)
-    round_tooth = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * max(1, round(_TOOTH * size)) + 1,) * 2)
+    round_tooth = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * tooth + 1,) * 2)
     between = np.where(inside[:, :, None] > 0.5, picture[part], 1)
     dark = _mean_of(np.asarray(cv2.erode(between, round_tooth)), inside > 0.5, _SOFT * size)
     y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
@@ -134,7 +137,7 @@ def _between(points: Points, x: NDArray[np.floating]) -> tuple[NDArray[np.float6
     return np.interp(x, *upper), np.interp(x, *lower)
 
 
-def _part(ring: Points, reach: float, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _part(ring: Points, reach: float, shape: tuple[int, ...]) -> Part:
     """The rows and columns of a picture of this shape that are so near to a ring [N,2] of its pixels."""
     low, high = np.floor(ring.min(0) - reach).astype(int), np.ceil(ring.max(0) + reach).astype(int) + 1
     (left, top), (right, bottom) = (x.clip(0, [shape[1], shape[0]]) for x in (low, high))

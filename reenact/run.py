@@ -460,7 +460,7 @@ class Run:
             stance = shot.stance
             composer = Composer(
                 shot.rgb, shot.crop, stance.own, before, self.triangles, self.options.compose,
-                inside=float(inside[frame.index]),
+                inside=float(inside[frame.index]), at_rest=stance.rest,
             )  # fmt: skip
             goal = motion.openable(goal_of(frame.index, stance), stance.own)
             if self.hooks.picture:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -50,15 +50,32 @@ def held() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # signals interrupt the main thread alone
         yield
         return
-    came: list[tuple[int, FrameType | None]] = []
+    came: dict[int, FrameType | None] = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        came[number] = frame
+
     handlers = ((number, signal.getsignal(number)) for number in (*_BY_SYSTEM, signal.SIGINT))
     before = {number: handler for number, handler in handlers if callable(handler)}
     try:
         for number in before:
-            signal.signal(number, lambda number, frame: came.append((number, frame)))
+            signal.signal(number, note)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number, frame in came[:1]:
+        _restore(before, note)
+        for number, frame in came.items():
             before[number](number, frame)
+
+
+def _restore(handlers: dict[int, Callable[[int, FrameType | None], object]], instead_of: object) -> None:
+    """Put handlers back, all of them even where one is called meanwhile, whose exception then ends this."""
+    stop: KeyboardInterrupt | None = None
+    noted = [number for number in handlers if signal.getsignal(number) == instead_of]
+    while noted:
+        try:
+            signal.signal(noted[-1], handlers[noted[-1]])
+            noted.pop()
+        except KeyboardInterrupt as error:
+            stop = error
+    if stop:
+        raise stop

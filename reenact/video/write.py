@@ -158,6 +158,11 @@ class _Writer(ABC):
         """The sound on its way into the output, if that takes any."""
         return None
 
+    @property
+    def frames(self) -> int:
+        """How many it was given."""
+        return self._frames
+
     def write(self, frame: Frame) -> None:
         """Append a frame of the writer's size; its pts, in ticks of the driver's time base, must increase.
 

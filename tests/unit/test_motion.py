@@ -397,3 +397,16 @@ def test_the_lips_of_a_mouth_that_gapes_are_bent_half_as_the_drivers(driver, res
     assert left == pytest.approx((1 - STRAIGHTENED) * by, abs=4)
     np.testing.assert_allclose(curved_goals[0], curved, atol=1e-3)
     assert hanging(curved_goals[2]) - hanging(straight_goals[2]) == pytest.approx(by, abs=3)  # speech keeps it
+
+
+@pytest.mark.parametrize("pitch", [-20, 0, 20])
+def test_a_head_that_nods_bends_no_lips(driver, pitch):
+    """The same face as driver and target: its lips are bent as the driver's, however the photo shows it."""
+    driver[..., 2] = 1.5 * np.exp(-np.square((driver[..., 0] - driver[0, 13, 0]) / 3))  # the middle lies before
+    jaw = opened(REST, 0.35) - REST
+    driver[1, :, :2] += jaw * [10, -10]
+    s, c = np.sin(np.radians(pitch)), np.cos(np.radians(pitch))
+    to_rest = np.array([[100.0, 0, 0], [0, -100 * c, 100 * s]])
+    rest = driver[0] @ to_rest.T
+    moved = goals(driver, driver[0], rest, to_rest, ALL)[1]
+    np.testing.assert_allclose(moved[[13, 0]], (driver[1] @ to_rest.T)[[13, 0]], atol=2)

@@ -10,12 +10,15 @@ from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 from clips import make_clip
 
 from reenact.ahead import ahead
 from reenact.stopping import Terminated, heeded, held
 from reenact.types import Frame
 from reenact.video import VideoWriter
+
+TWO = (signal.SIGTERM, signal.SIGINT)
 
 
 def ends(number: int, reached: list[str], error: Exception | None = None, held_again: bool = False) -> None:
@@ -113,6 +116,67 @@ def test_work_ahead_waits_for_its_threads(ctrl_c_at_a_threads_start):
     with pytest.raises(KeyboardInterrupt):
         list(ahead([(0, lambda: 0)]))
     assert threading.active_count() == before
+
+
+def test_work_ahead_gives_up_where_a_thread_cannot_start(monkeypatch):
+    """As where too many processes run: those threads that could be started must not wait for it."""
+    start, started = threading.Thread.start, []
+
+    def first_only(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", first_only)
+    cores = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(RuntimeError, match="can't start"):
+            list(ahead([(0, lambda: 0)]))
+    finally:
+        torch.set_num_threads(cores)
+    assert not started[0].is_alive()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals")
+def test_handlers_come_back_even_if_a_signal_comes_meanwhile(monkeypatch):
+    """At the moment when SIGTERM is heeded again and the others are not yet."""
+    put, asked = signal.signal, []
+
+    def put_and_ask(number, handler):
+        before = put(number, handler)
+        if handler is stop and not asked:
+            asked.append(number)
+            signal.raise_signal(number)
+        return before
+
+    def stop(number, frame):
+        raise Terminated(number)
+
+    earlier = {number: put(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with pytest.raises(Terminated), held():
+            monkeypatch.setattr(signal, "signal", put_and_ask)
+        assert all(signal.getsignal(number) is stop for number in earlier)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        for number, handler in earlier.items():
+            put(number, handler)
+
+
+def test_of_several_signals_each_is_heard():
+    heard = []
+    earlier = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in TWO}
+    try:
+        with held():
+            for number in (*TWO, TWO[0]):
+                signal.raise_signal(number)
+            assert not heard
+        assert heard == list(TWO)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
