@@ -180,7 +180,7 @@ def test_of_several_signals_each_is_heard():
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
-def test_a_thousand_ctrl_cs_at_any_moment_of_writing(tmp_path):
+def test_five_hundred_ctrl_cs_at_any_moment_of_writing(tmp_path):
     """None crashes, none is another error: picture, sound and matte are opened, written and closed over and over."""
     make_clip(tmp_path / "clip.mp4", range(6), sound="aac")
     script = textwrap.dedent("""
@@ -210,14 +210,18 @@ def test_a_thousand_ctrl_cs_at_any_moment_of_writing(tmp_path):
                 for writer in writers:
                     writer.complete()
 
+        def seconds_of_writing():
+            began = time.perf_counter()
+            write()
+            return time.perf_counter() - began
+
         write()
-        began = time.perf_counter()
-        write()
-        seconds = time.perf_counter() - began
+        # Of the shortest, so that on a busy machine, too, the moment comes before the end.
+        seconds = min(seconds_of_writing() for _ in range(5))
         moments, stopped = random.Random(1), 0
-        for _ in range(1000):
+        while stopped < 500:
             try:
-                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-4, 1.2 * seconds))
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(1e-4, seconds))
                 write()
                 signal.setitimer(signal.ITIMER_REAL, 0)  # the timer rings once: what has rung rings no more
             except KeyboardInterrupt:
@@ -229,7 +233,7 @@ def test_a_thousand_ctrl_cs_at_any_moment_of_writing(tmp_path):
         [sys.executable, "-c", script, tmp_path], timeout=300, capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 300
+    assert int(done.stdout) == 500
     assert {path.name for path in tmp_path.iterdir()} <= {
         "clip.mp4", "out.mp4", "out.mkv", "out.partial.mp4", "out.partial.mkv"
     }  # fmt: skip
