@@ -179,7 +179,7 @@ class Acting:
         for region in expression.ACTED:
             own = np.where(motion.OF_REGION[region], change.cpu().numpy(), 0)
             # What a blendshape goes along with elsewhere in the face is no part of it.
-            near = motion.shares(mesh, {part: float(part == region) for part in motion.PARTS})
+            near = motion.share_of(region, mesh)
             out = out + (near[:, None] * np.tensordot(own, basis.moves, 1)).astype(np.float32)
         closed = float((wanted[lips] / seen[lips].clamp(min=1e-3)).clamp(0, 1))
         return basis.lips_together(out, closed * max(motion.between_lips(mesh), 0.0))

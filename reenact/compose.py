@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from . import lids, mesh, motion, mouth
 from .front import Mask, parted
 from .geometry import apply, inverse, ramp, scale_of
-from .mesh import Part, Points
+from .mesh import Part, Points, blurred, part_near
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
 from .types import Affine, Floats, Frame, Rgb
 
@@ -159,11 +159,7 @@ class Composer:
         """The rows and columns of the box in which what is inside a ring [N,2] may be seen, and so far round it."""
         cell = (1 + 2 * mesh.MARGIN) / self._cells
         margin = scale_of(self._crop) * (reach + 2 * cell) + 1
-        places = apply(self._crop, ring) - self._origin
-        low, high = np.floor(places.min(0) - margin).astype(int), np.ceil(places.max(0) + margin).astype(int) + 1
-        height, width = self._photo.shape[:2]
-        (left, top), (right, bottom) = low.clip(0, [width, height]), high.clip(0, [width, height])
-        return slice(int(top), int(bottom)), slice(int(left), int(right))
+        return part_near(apply(self._crop, ring) - self._origin, margin, self._photo.shape)
 
     def _source(self, goal: Points) -> Points:
         """Where the photo has what comes to the goal [478,2]: its own points, but that what shuts hides its rim.
@@ -237,15 +233,15 @@ class Composer:
         with_it, without = (_light(_seen(each, placed)) for each in (face, self.base))
         change = (np.log(with_it + 0.08) - np.log(without + 0.08)) * skin
         fine, coarse = (sigma * _FOLD_CELLS_OF_CROP for sigma in (self.options.fine, self.options.coarse))
-        weights = [_blurred(skin, sigma) + 1e-3 for sigma in (fine, coarse)]
-        band = _blurred(change, fine) / weights[0] - _blurred(change, coarse) / weights[1]
-        return np.asarray(self.options.folds * np.tanh(band / _DEEPEST) * _DEEPEST * _blurred(skin, fine), np.float32)
+        weights = [blurred(skin, sigma) + 1e-3 for sigma in (fine, coarse)]
+        band = blurred(change, fine) / weights[0] - blurred(change, coarse) / weights[1]
+        return np.asarray(self.options.folds * np.tanh(band / _DEEPEST) * _DEEPEST * blurred(skin, fine), np.float32)
 
     def _skin(self, goal: Points) -> Floats:
         """[F,F]: 1 on the face, without eyes and lips, soft at the edge."""
         hull = cv2.convexHull(goal[: motion.SKIN].astype(np.float32))[:, 0].astype(np.float64)
         face = np.asarray(cv2.erode(mesh.polygon(hull, _FOLD_CELLS), np.ones((5, 5))), np.float32)
-        skin = _blurred(face, 0.018 * _FOLD_CELLS_OF_CROP)
+        skin = blurred(face, 0.018 * _FOLD_CELLS_OF_CROP)
         eyes = [_hole(goal[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         for hole in (*self._eyes_at_rest, *eyes, _hole(goal[list(OUTER_LIPS)], _ROUND_LIPS)):
             skin = skin * (1 - hole)
@@ -280,7 +276,7 @@ class Composer:
         thick = max(1, round(_LINE * self._cells))
         places = np.rint(mesh.in_cells(middle, self._cells) * 16).astype(np.int32)
         cv2.polylines(line, [places], False, 1.0, thick, cv2.LINE_AA, shift=4)
-        alpha = _LINE_ALPHA * share * self._looked_up(_blurred(line, self.options.lips * self._cells / 2))[:, :, None]
+        alpha = _LINE_ALPHA * share * self._looked_up(blurred(line, self.options.lips * self._cells / 2))[:, :, None]
         return np.asarray(picture + alpha * (self._dark - picture), np.float32)
 
     def _mouth(self, goal: Points, face: Drawn, placed: mesh.Placed, picture: Floats) -> Floats:
@@ -295,12 +291,12 @@ class Composer:
         if not self._units[part].size:  # beyond the picture's edge
             return picture
         alpha = mesh.polygon(ring, self._cells)
-        alpha = share * self._looked_up(_blurred(alpha, self.options.lips * self._cells), part)
+        alpha = share * self._looked_up(blurred(alpha, self.options.lips * self._cells), part)
         size = len(face.picture)
         drawn = mouth.hollow(face.picture, face.points, motion.gapes(goal, self._at_rest))
         scale = scale_of(self._crop) / size
         if scale < 0.7:  # a face smaller than what was drawn must not alias
-            drawn = _blurred(drawn, 0.5 / scale)
+            drawn = blurred(drawn, 0.5 / scale)
         places = self._units[part] + self._bent(placed, face.points, part)
         places[:, :, 1] = mouth.hung(places, face.points, parted / max(motion.parted(face.points), 1e-4))
         seen = _remap(drawn, places * size - 0.5) * self._gain
@@ -388,10 +384,6 @@ def _opening(points: Points, eye: int) -> float:
 def _opened(parted: float, before: float) -> float:
     """How much of a mouth's inside is new, whose lips were so far apart before: 0 to 1."""
     return ramp(parted - before, 0.002, 0.008) * ramp(parted / max(before, 0.012), 1.1, 1.6)
-
-
-def _blurred(image: Floats, sigma: float) -> Floats:
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.3, sigma), borderType=cv2.BORDER_REPLICATE), np.float32)
 
 
 def _remap(image: Floats, places: Floats, how: int = cv2.INTER_CUBIC) -> Floats:

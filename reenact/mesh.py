@@ -167,6 +167,18 @@ def grid(cells: int) -> Floats:
     return np.stack(np.meshgrid(axis, axis), 2)
 
 
+def part_near(ring: Points, reach: float, shape: tuple[int, ...]) -> Part:
+    """The rows and columns of a picture of this shape that are so near to a ring [N,2] of its pixels."""
+    low, high = np.floor(ring.min(0) - reach).astype(int), np.ceil(ring.max(0) + reach).astype(int) + 1
+    (left, top), (right, bottom) = (x.clip(0, [shape[1], shape[0]]) for x in (low, high))
+    return slice(int(top), int(bottom)), slice(int(left), int(right))
+
+
+def blurred(image: Floats, sigma: float) -> Floats:
+    """An image [h,w] or [h,w,C] blurred by a Gaussian of `sigma` pixels, its edge repeated."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.3, sigma), borderType=cv2.BORDER_REPLICATE), np.float32)
+
+
 def polygon(points: Points, cells: int) -> Floats:
     """float32 [cells,cells]: 1 inside a polygon [N,2] in units of the crop."""
     # OpenCV draws a polygon's edge as well as what is inside: as fine as can be, for lids that touch enclose nothing.

@@ -111,7 +111,7 @@ class Basis:
 
     def lips_together(self, mesh: Floats, apart: float) -> Floats:
         """A face's points [478,3] with its jaw raised until its lips are only so many centimetres apart."""
-        near = shares(mesh, {part: float(part == "mouth") for part in PARTS})
+        near = share_of("mouth", mesh)
         jaw = near[:, None] * self.moves[BLENDSHAPES.index("jawOpen")]
         too_far = between_lips(mesh) - apart
         return mesh if too_far <= 0 else np.asarray(mesh - too_far / between_lips(jaw) * jaw, np.float32)
@@ -165,6 +165,11 @@ def shares(rest: NDArray[np.floating], strength: Mapping[str, float]) -> NDArray
     out: NDArray[np.float64] = (weights * np.array(values)[:, None]).sum(0) / weights.sum(0)
     out[SKIN:] = strength["eyes"]
     return out
+
+
+def share_of(region: str, rest: NDArray[np.floating]) -> NDArray[np.float64]:
+    """How much each point [478] moves with one of `PARTS`, as by `shares`: 0 to 1."""
+    return shares(rest, {part: float(part == region) for part in PARTS})
 
 
 def taken(
@@ -307,8 +312,7 @@ def _sideways(anchor: Floats, rest: NDArray[np.floating], to_rest: NDArray[np.fl
     own = mouth_width(rest) / np.linalg.norm(to_rest[:, 0])
     drivers = np.linalg.norm(anchor[..., right, :2] - anchor[..., left, :2], axis=-1)
     wider = (own / drivers.clip(1e-3)).clip(1 / WIDER, WIDER)
-    mouth = shares(rest, {"mouth": 1.0, "eyes": 0.0, "brows": 0.0})
-    return np.asarray(1 + mouth * (np.expand_dims(wider, -1) - 1))
+    return np.asarray(1 + share_of("mouth", rest) * (np.expand_dims(wider, -1) - 1))
 
 
 def _rounded(
@@ -319,12 +323,13 @@ def _rounded(
     What is compared is the driver's line as the target's head is turned: a mouth bulges, and so hangs in one that nods.
     """
     corners, middle = [INNER_LIPS[0], INNER_LIPS[10]], [INNER_LIPS[5], INNER_LIPS[15]]
-    along = (rest[corners[1]] - rest[corners[0]]) / max(mouth_width(rest), 1e-6)
+    width = max(mouth_width(rest), 1e-6)
+    along = (rest[corners[1]] - rest[corners[0]]) / width
     down = np.array([-along[1], along[0]])
     off = rest - rest[corners].mean(0)
     hangs = off[middle].mean(0) @ down  # the lips' middle, below their corners
     drivers = (anchor[..., middle, :].mean(-2) - anchor[..., corners, :].mean(-2)) @ to_rest.T @ down
-    aside, below = off @ along / max(mouth_width(rest) / 2, 1e-6), off @ down / centimetre(to_rest)
+    aside, below = off @ along / (width / 2), off @ down / centimetre(to_rest)
     near = (1 - aside**2).clip(0) * np.exp(-np.square(below / BENT))
     by = STRAIGHTENED * np.array([gapes(points, rest) for points in moved]) * (drivers - hangs)
     return np.asarray(by[:, None, None] * near[:, None] * down)

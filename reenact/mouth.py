@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .mesh import Part
+from .mesh import Part, blurred, part_near
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP, mouth_width
 from .types import Floats
 
@@ -46,7 +46,7 @@ def crease_free(photo: Floats, points: Points) -> tuple[Part, Floats] | None:
     """
     lips, width = points[list(OUTER_LIPS)], mouth_width(points)
     half = np.array(_CREASE) * width
-    part = _part(lips, half[0] + 3 * half[1], photo.shape)
+    part = part_near(lips, half[0] + 3 * half[1], photo.shape)
     if not photo[part].size or half[1] < 0.5:  # beyond the picture's edge; too small to have creases
         return None
     here = points - [part[1].start, part[0].start]
@@ -57,7 +57,7 @@ def crease_free(photo: Floats, points: Points) -> tuple[Part, Floats] | None:
     clear = creases == 0
     skin = _mean_of(photo[part], clear & (near == 0), half[1])
     red = _mean_of(photo[part], clear & (drawn > 0.9) & (seam < 0.1), half[1])
-    smooth = skin + _blurred(drawn, 0.15 * half[1])[:, :, None] * (red - skin)
+    smooth = skin + blurred(drawn, 0.15 * half[1])[:, :, None] * (red - skin)
     return part, np.asarray(creases[:, :, None] * (smooth - photo[part]), np.float32)
 
 
@@ -78,8 +78,8 @@ def _creases(points: Points, half: NDArray[np.float64], shape: tuple[int, ...]) 
 def _mean_of(photo: Floats, seen: NDArray[np.bool_], sigma: float) -> Floats:
     """The mean colour [h,w,3] of the pixels nearby that are `seen` [h,w]; the photo's where there are none."""
     weight = seen.astype(np.float32)[:, :, None]
-    near = _blurred(weight[:, :, 0], sigma)[:, :, None]
-    mean = _blurred(photo * weight, sigma) / np.maximum(near, 1e-6)
+    near = blurred(weight[:, :, 0], sigma)[:, :, None]
+    mean = blurred(photo * weight, sigma) / np.maximum(near, 1e-6)
     return np.asarray(np.where(near > 1e-4, mean, photo), np.float32)
 
 
@@ -95,7 +95,7 @@ def hollow(picture: Floats, points: Points, share: float) -> Floats:
     at = points * size - 0.5
     ring = at[list(INNER_LIPS)]
     tooth = max(1, round(_TOOTH * size))
-    part = _part(ring, tooth + 1, picture.shape)
+    part = part_near(ring, tooth + 1, picture.shape)
     if share == 0 or not picture[part].size:
         return picture
     here = at - [part[1].start, part[0].start]
@@ -137,13 +137,6 @@ def _between(points: Points, x: NDArray[np.floating]) -> tuple[NDArray[np.float6
     return np.interp(x, *upper), np.interp(x, *lower)
 
 
-def _part(ring: Points, reach: float, shape: tuple[int, ...]) -> Part:
-    """The rows and columns of a picture of this shape that are so near to a ring [N,2] of its pixels."""
-    low, high = np.floor(ring.min(0) - reach).astype(int), np.ceil(ring.max(0) + reach).astype(int) + 1
-    (left, top), (right, bottom) = (x.clip(0, [shape[1], shape[0]]) for x in (low, high))
-    return slice(int(top), int(bottom)), slice(int(left), int(right))
-
-
 def _filled(ring: Points, shape: tuple[int, ...], thick: int = 0) -> Floats:
     """[h,w]: 1 inside a ring [N,2] of pixels, and on a line along it so many pixels thick."""
     out, corners = np.zeros(shape[:2], np.uint8), [np.rint(ring * 16).astype(np.int32)]
@@ -151,7 +144,3 @@ def _filled(ring: Points, shape: tuple[int, ...], thick: int = 0) -> Floats:
     if thick:
         cv2.polylines(out, corners, True, 255, thick, cv2.LINE_AA, shift=4)
     return np.asarray(out / np.float32(255), np.float32)
-
-
-def _blurred(image: Floats, sigma: float) -> Floats:
-    return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.3, sigma), borderType=cv2.BORDER_REPLICATE), np.float32)
