@@ -51,8 +51,6 @@ class InvertOptions:
 
 
 TARGET = InvertOptions()
-PIVOT = InvertOptions(sizes=((256, 1.0),), near=0.1)
-"""For a generator that is tuned to the photo afterwards: nearer to it, so that there is less to tune."""
 COLOURS = InvertOptions(
     steps=8, rate=0.1, start="encoder", sizes=((256, 1.0),), seen=128, shape=0.0, near=0.0, held=True, warm_up=0
 )

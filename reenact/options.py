@@ -68,7 +68,7 @@ PRESETS: dict[str, Options] = {
         target=replace(TARGET, steps=60),
         solve=SolveOptions(keys=24, sweeps=((14, 0.05, 128), (12, 0.03, 256))),
         driver=replace(DRIVER, steps=16),
-        tuning=TuneOptions(steps=120),
+        tuning=TuneOptions(steps=30, map_steps=100),
     ),
     "balanced": Options(),
     "fast": Options(

@@ -36,14 +36,15 @@ from .front import Mask, check_face, read_front
 from .fuse import chooses_layers, parse_layers
 from .geometry import apply, inverse, ramp, scale_of
 from .images import read_image, to_rgb, to_tensor
-from .invert import PIVOT, InvertOptions, Whitening, invert
+from .invert import InvertOptions, Whitening, invert
 from .layers import Slots
 from .options import Hooks, Options, check_tuning
 from .perceptual import load_features, load_vgg
+from .portrait import Portrait
 from .resume import Checkpoint, job
 from .smooth import DELAY_LINE, SHORT_LINE, delay_line
 from .solve import Solver
-from .tune import Weights, tune, with_weights
+from .tune import Weights, tune
 from .types import Affine, Floats, Frame, Inversion, Landmarks, Rgb
 from .weights import WeightStore, all_shipped, shipped_for
 
@@ -131,7 +132,8 @@ class Run:
         self.w = torch.from_numpy(self.latent).to(self.device)
         self.layers = self._settled_layers()
         # What draws the frames. The driver is looked for in the generator as it was: it knows all faces.
-        self.artist = with_weights(self.generator, self._tuned()) if options.tune else self.generator
+        self.tuned_to: Weights = self._tuned() if options.tune else {}
+        self.artist = self._drawing(self.generator)
 
     # ---- before the frames
 
@@ -271,8 +273,6 @@ class Run:
         cut = cut_out(self.target, self.crop, self.generator.sizes[-1])
         picture, weight = to_tensor(cut.rgb, self.device), None
         options = self.options.colours if self.mapper else self.options.target
-        if self.options.tune and options.distance != "conv":
-            options = replace(options, sizes=PIVOT.sizes, near=PIVOT.near)
         start = self._start(picture, options)
         if self.mapper:
             start = self._showing(self.generator.mean_latent if start is None else start, self.rest.expression)
@@ -305,9 +305,10 @@ class Run:
         network = load_vgg(self.store, self.device, self._vgg_dtype()) if paper else self.vgg
         picture = to_tensor(cut_out(self.target, self.crop, size).rgb, self.device)
         weight = face_weight(self.face.points, self.crop, size).to(self.device)
+        steps = options.all_steps(self.generator)
         found = tune(
             self.generator, network, picture, self.w, size, options, weight,
-            on_step=lambda step, loss: self.hooks.progress("tune", step, options.steps), whitening=self.whitening,
+            on_step=lambda step, loss: self.hooks.progress("tune", step, steps), whitening=self.whitening,
         )  # fmt: skip
         self.hooks.losses("tune", found.losses)
         if found.ran_away:
@@ -361,11 +362,15 @@ class Run:
         return picture
 
     @cached_property
-    def _precise_artist(self) -> generators.Generator:
+    def _precise_artist(self) -> generators.Generator | Portrait:
         """What draws the frames, in full precision."""
         options = self.options
         whole = generators.load(options.generator, self.store, self.device, torch.float32, options.noise)
-        return with_weights(whole, self.artist.weights()) if options.tune else whole
+        return self._drawing(whole)
+
+    def _drawing(self, generator: generators.Generator) -> generators.Generator | Portrait:
+        """What draws the frames with a generator; tuned, by one thread alone, which splices are drawn by."""
+        return Portrait(generator, self.tuned_to, self.w) if self.tuned_to else generator
 
     @torch.inference_mode()
     def _drawn(self, w: Tensor, probe: expression.Probe) -> Drawn:

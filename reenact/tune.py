@@ -1,9 +1,13 @@
-"""Pivotal tuning: the generator's weights are brought to the photo, its latent held.
+"""Pivotal tuning: the generator's weights, then its maps of noise, are brought to the photo, its latent held.
 
 Roich et al., "Pivotal Tuning for Latent-based Editing of Real Images" (2021). What is drawn for other expressions must
 not change with it: the paper holds pictures of latents nearby to what they were. A face with another expression should
 be the photo's by then, too, so it is held to what it was plus what the photo has and the untuned face lacks (as
 `blend.py` carries a residual), and only where the expression changes the picture.
+
+Weights learn the person; what is left of the photo then, place by place, goes into the maps of noise, as in Abdal et
+al., "Image2StyleGAN++: How to Edit the Embedded Images?" (CVPR 2020). That is the same with every expression, and
+belongs to the places where the face is at rest: `portrait.py` draws it so.
 """
 
 from __future__ import annotations
@@ -30,17 +34,24 @@ OnStep = Callable[[int, float], None]
 class TuneOptions:
     """How to tune."""
 
-    steps: int = 60
+    steps: int = 14  # of the weights
     rate: float = 0.0012  # of a weight, in its tensor's `_scale`: generators differ in scale, and so do their layers
+    pixels: float = 5.0  # on the mean square difference of pixels, at the full size
+    map_steps: int = 50  # of the maps of noise, afterwards
+    map_rate: float = 0.15  # in what a map adds to the features
+    map_pixels: float = 40.0
     warm_up: int = 3
     decay: float = 0.5  # the share of the steps over which the rate falls to nothing
     seen: int = 256  # pixels that features are compared at: of the whole picture, and in turn of its middle, closer
-    pixels: float = 5.0  # on the mean square difference of pixels, at the full size
     surroundings: float = 0.2  # what a pixel there counts, against one of the face
     hold: float = 1.0  # on other expressions
     hold_seen: int = 128
     edits: int = 6  # how many of them
     reach: float = 0.6  # how far they are, in W's own spread
+
+    def all_steps(self, generator: Generator) -> int:
+        """Of its weights, and of its maps of noise where it has any."""
+        return self.steps + (self.map_steps if generator.noise_maps() else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,33 +89,65 @@ def tune(
     """
     o = options or TuneOptions()
     photo = F.adaptive_avg_pool2d(picture, size)
-    edits = _edits(generator, network, photo, w, o, whitening or Whitening(generator))
-    views = _views(size, o.seen)
-    with torch.no_grad():
-        wanted = [lpips_features(network, view(photo)) for view in views]
+    edits = _edits(generator, network, photo, w, o, whitening or Whitening(generator)) if o.hold and o.steps else []
     counts = torch.ones_like(photo[:, :1])
     if weight is not None:
         counts = o.surroundings + (1 - o.surroundings) * F.adaptive_avg_pool2d(weight, size)
+    likeness = _Likeness(network, photo, counts, o.seen)
     tuned = generator.copied()
-    descent, losses = _Descent(tuned.weights()), list[float]()
-    for step in range(o.steps):
-        drawn = tuned.synthesize(w[None], size)
-        which = step % len(views)
-        perceptual = lpips_distance(lpips_features(network, views[which](drawn)), wanted[which]).sum()
-        loss = perceptual + o.pixels * _mean_square(drawn - photo, counts)
-        losses.append(loss.item())
-        went_back = _went_back(loss)
-        if went_back and edits and o.hold:
-            edit = edits[step % len(edits)]
-            went_back = _went_back(o.hold * edit.missed(network, tuned.synthesize(edit.w[None], size), o))
-        if not went_back:
+    weights, maps = tuned.weights(), tuned.noise_maps()
+    scales = {name: _scale(weight) for name, weight in weights.items() if name not in maps}
+    found, losses = dict[str, Tensor](), list[float]()
+    stages = [_Stage(scales, o.steps, o.rate, o.pixels, edits)]
+    if maps:
+        of_maps = {name: 1 / strength for name, strength in maps.items()}
+        stages.append(_Stage(of_maps, o.map_steps, o.map_rate, o.map_pixels, []))
+    for stage in stages:
+        descent = _Descent({name: weights[name] for name in stage.scales}, stage.scales)
+        for step in range(stage.steps):
+            loss = likeness.missed(tuned.synthesize(w[None], size), step, stage.pixels)
+            losses.append(loss.item())
+            went_back = _went_back(loss)
+            if went_back and stage.edits:
+                edit = stage.edits[step % len(stage.edits)]
+                went_back = _went_back(o.hold * edit.missed(network, tuned.synthesize(edit.w[None], size), o))
+            if not went_back:
+                return Tuning({}, tuple(losses), ran_away=True)
+            descent.step(stage.rate * _ramp(step, stage.steps, o))
+            if on_step:
+                on_step(len(losses), losses[-1])
+        found |= descent.end()
+        if not all(weight.isfinite().all() for weight in found.values()):  # the last step led there
             return Tuning({}, tuple(losses), ran_away=True)
-        descent.step(o.rate * _ramp(step, o))
-        if on_step:
-            on_step(step + 1, losses[-1])
-    if not all(weight.isfinite().all() for weight in descent.found.values()):  # the last step led there
-        return Tuning({}, tuple(losses), ran_away=True)
-    return Tuning(descent.found, tuple(losses))
+    return Tuning(found, tuple(losses))
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """What is moved, in which steps, and what is held meanwhile."""
+
+    scales: dict[str, float]  # of each weight's steps, by its name
+    steps: int
+    rate: float
+    pixels: float
+    edits: list[_Edit]
+
+
+class _Likeness:
+    """How far drawn pictures are from the photo."""
+
+    def __init__(self, network: Vgg16, photo: Tensor, counts: Tensor, seen: int) -> None:
+        self._network, self._photo, self._counts = network, photo, counts  # [1,3,S,S], [1,1,S,S]
+        self._views = _views(photo.shape[-1], seen)
+        with torch.no_grad():
+            self._wanted = [lpips_features(network, view(photo)) for view in self._views]
+
+    def missed(self, drawn: Tensor, step: int, pixels: float) -> Tensor:
+        """Of a picture [1,3,S,S]; features of one of the views in turn."""
+        which = step % len(self._views)
+        features = lpips_features(self._network, self._views[which](drawn))
+        perceptual = lpips_distance(features, self._wanted[which]).sum()
+        return perceptual + pixels * _mean_square(drawn - self._photo, self._counts)
 
 
 def _went_back(loss: Tensor) -> bool:
@@ -126,43 +169,44 @@ def with_weights(generator: Generator, weights: Weights) -> Generator:
 
 
 class _Descent:
-    """Adam (Kingma & Ba, 2015) in float32 on weights of any precision, each tensor in steps of its `_scale`."""
+    """Adam (Kingma & Ba, 2015) in float32 on weights of any precision, each in steps of its own scale."""
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], scales: Mapping[str, float]) -> None:
         self._weights = {name: weight.requires_grad_() for name, weight in weights.items()}
-        self.found: dict[str, Tensor] = {}  # those that the picture depends on, as they are by now
+        self._scales = scales
+        self._found: dict[str, Tensor] = {}  # those that the picture depends on, as they are by now
         self._adam: torch.optim.Adam | None = None
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Move all weights against their gradients."""
         if self._adam is None:
-            self.found = {n: w.detach().float().clone() for n, w in self._weights.items() if w.grad is not None}
-            groups = [{"params": [w], "scale": _scale(w)} for w in self.found.values()]
+            self._found = {n: w.detach().float().clone() for n, w in self._weights.items() if w.grad is not None}
+            groups = [{"params": [w], "scale": self._scales[n]} for n, w in self._found.items()]
             self._adam = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
-        for name, value in self.found.items():
+        for name, value in self._found.items():
             gradient = self._weights[name].grad
             value.grad, self._weights[name].grad = None if gradient is None else gradient.float(), None
         for group in self._adam.param_groups:
             group["lr"] = rate * group["scale"]
         self._adam.step()
-        for name, value in self.found.items():
+        for name, value in self._found.items():
             self._weights[name].copy_(value)
+
+    def end(self) -> dict[str, Tensor]:
+        """Let go of the weights; those that were moved."""
+        for weight in self._weights.values():
+            weight.requires_grad_(False)
+        return self._found
 
 
 def _scale(weight: Tensor) -> float:
-    """What a weight's steps are counted in: the rms of its tensor, if that is something; of a map of noise more.
-
-    What such a map adds to a place is there with every expression, and changes nothing elsewhere.
-    """
-    is_map = weight.ndim > 2 and weight.shape[-1] >= FINE and weight.shape[-1] ** 2 == weight.numel()
-    return MAPS * max(SMALLEST_MAP, _rms(weight)) if is_map else max(SMALLEST, _rms(weight))
+    """What a weight's steps are counted in: the rms of its tensor, if that is something."""
+    return max(SMALLEST, _rms(weight))
 
 
-SMALLEST, SMALLEST_MAP = 1e-3, 0.1
+SMALLEST = 1e-3
 """The least rms that counts: what is nothing could not begin to be something."""
-MAPS, FINE = 40, 64
-"""How much longer the steps of maps of noise are, of so many cells a side and more (docs/method.md)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,8 +251,8 @@ def _carried(edited: Tensor, own: Tensor, photo: Tensor) -> tuple[Tensor, Tensor
     All of that where nothing has changed, only light and colour where much has: see `blend.py`. Pictures [1,3,S,S].
     """
     residual = photo - own
-    coarse = _blurred(residual, 16)
-    change = _blurred((edited - own).abs().mean(1, keepdim=True), 64)
+    coarse = blurred(residual, 16)
+    change = blurred((edited - own).abs().mean(1, keepdim=True), 64)
     stays = torch.exp(-(change / MOVED).square())
     return edited + coarse + stays * (residual - coarse), 1 - stays + 0.05
 
@@ -217,7 +261,7 @@ MOVED = 0.06
 """The change of colour (of 2) at which the photo's detail is down to 1/e: as `BlendOptions.moved`."""
 
 
-def _blurred(x: Tensor, parts: int) -> Tensor:
+def blurred(x: Tensor, parts: int) -> Tensor:
     """[N,C,S,S], what is finer than one of so many parts of the side gone."""
     small = F.adaptive_avg_pool2d(x, min(parts, x.shape[-1]))
     return F.interpolate(small, x.shape[2:], mode="bicubic", align_corners=False)
@@ -242,7 +286,7 @@ def _rms(x: Tensor) -> float:
     return float(x.square().mean().sqrt())
 
 
-def _ramp(step: int, o: TuneOptions) -> float:
-    """The rate's share at a step: up over `warm_up`, down over the last `decay`."""
+def _ramp(step: int, steps: int, o: TuneOptions) -> float:
+    """The rate's share at a step of so many: up over `warm_up`, down over the last `decay`."""
     up = min(1.0, (step + 1) / (o.warm_up + 1))
-    return up * min(1.0, (o.steps - step) / o.steps / o.decay)
+    return up * min(1.0, (steps - step) / steps / o.decay)

@@ -45,7 +45,7 @@ from reenact.files import write_arrays, write_text
 from reenact.fuse import FuseOptions
 from reenact.generators import Generator
 from reenact.images import read_image, to_tensor, write_image
-from reenact.invert import PAPER, PIVOT, OnStep, invert
+from reenact.invert import PAPER, OnStep, invert
 from reenact.options import PRESETS, Hooks, Options
 from reenact.perceptual import load_features, load_vgg, lpips_distance, lpips_features
 from reenact.pipeline import reenact
@@ -385,8 +385,8 @@ def against_paper(target: Path, driver: Path, options: Options, device: torch.de
     searches = {
         "colours": options,  # of a face that is drawn already
         "whole face": replace(options, fuse=FuseOptions(method="solve")),
-        "nearer, as before tuning": replace(
-            options, fuse=FuseOptions(method="solve"), target=replace(PIVOT, steps=options.target.steps)
+        "nearer": replace(
+            options, fuse=FuseOptions(method="solve"), target=replace(options.target, sizes=((256, 1.0),), near=0.1)
         ),
     }
     found = {}

@@ -84,6 +84,10 @@ class Tiny:
         """What its pictures are tinted with."""
         return {"tints": self._tints}
 
+    def noise_maps(self) -> dict[str, float]:
+        """None."""
+        return {}
+
     @staticmethod
     def create(store: WeightStore, device: torch.device, dtype: torch.dtype = torch.float32) -> Generator:
         """As every generator's file has it."""

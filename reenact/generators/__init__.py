@@ -60,6 +60,10 @@ class Generator(Protocol):
         """What its pictures are drawn with, by name; leaves that a gradient may be asked for, frozen until then."""
         ...
 
+    def noise_maps(self) -> dict[str, float]:
+        """Which weights are maps of noise that it draws with [...,R,R], and what a unit of one adds to features."""
+        ...
+
 
 def load(
     name: str,

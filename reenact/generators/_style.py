@@ -144,6 +144,14 @@ class StyleGenerator:
         """What its pictures are drawn with, by name."""
         return dict(self.synthesis.named_parameters())
 
+    def noise_maps(self) -> dict[str, float]:
+        """Its maps of noise, and their strengths, where it draws with them."""
+        if self.noise != "const":
+            return {}
+        parts = {name: part for name, part in self.synthesis.named_modules() if isinstance(part, Noise)}
+        strengths = {name: float(part.strength.square().mean().sqrt()) for name, part in parts.items()}
+        return {f"{name}.constant": strength for name, strength in strengths.items() if strength > 0}
+
     def synthesize(self, w: Tensor, size: int) -> Tensor:
         """[N,L,512] -> [N,3,size,size], RGB, about [-1,1].
 

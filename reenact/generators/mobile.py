@@ -396,6 +396,10 @@ class MobileGenerator:
         parts = nn.ModuleDict({"synthesis": self.synthesis, "heads": self.heads})
         return dict(parts.named_parameters())
 
+    def noise_maps(self) -> dict[str, float]:
+        """Its maps of noise, which come times their strength."""
+        return {name: 1.0 for name in self.weights() if name.startswith("synthesis.") and name.endswith(".noise")}
+
     def layers_at(self, resolution: int) -> tuple[int, ...]:
         """The live slots whose convolutions work at `resolution` (4, 8, ..., 512)."""
         if resolution == 4:

@@ -275,10 +275,28 @@ def test_it_is_tuned_to_a_picture_and_stays_as_it_was(generator, store):
     w, other = samples(generator, 2)
     size = generator.sizes[0]
     before, picture = draw(generator, w[None]), torch.lerp(*draw(generator, torch.stack([w, other])), 0.3)[None]
-    options = TuneOptions(steps=5, edits=1, seen=64, hold_seen=64, rate=0.0004, warm_up=0, pixels=50)
+    options = TuneOptions(steps=5, map_steps=0, edits=1, seen=64, hold_seen=64, rate=0.0004, warm_up=0, pixels=50)
     found = tune(generator, load_vgg(store, CPU), picture, w, size, options)
     tuned = with_weights(generator, found.weights)
     assert (draw(tuned, w[None]) - picture).square().mean() < 0.95 * (before - picture).square().mean()
     assert torch.equal(draw(generator, w[None]), before)
     assert found.weights.keys() <= generator.weights().keys()
     assert not draw(tuned, w[None]).requires_grad
+
+
+def test_maps_of_noise_are_weights_that_move_the_picture(generator):
+    """Each is a square; together, raised by half of what features are, they are seen."""
+    maps = generator.noise_maps()
+    assert maps
+    weights = generator.weights()
+    for name, strength in maps.items():
+        assert weights[name].shape[-1] == weights[name].shape[-2] >= 4
+        assert weights[name].numel() == weights[name].shape[-1] ** 2
+        assert strength > 0
+    w = samples(generator, 1)
+    before, twin = draw(generator, w), generator.copied()
+    with torch.no_grad():
+        for name, strength in maps.items():
+            twin.weights()[name].add_(0.5 / strength)
+    assert (draw(twin, w) - before).abs().mean() > 0.01
+    assert torch.equal(draw(generator, w), before)

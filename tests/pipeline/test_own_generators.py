@@ -59,11 +59,12 @@ def test_a_file_with_a_generator(files, tmp_path, capsys, file, said, fuse):
 @pytest.mark.pretrained
 def test_a_tuned_generator_is_shown_and_gone_on_with(files, tmp_path, monkeypatch):
     """The second run, after the first was stopped when it was tuned, tunes no more and gives the same frames."""
-    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], tuning=TuneOptions(steps=2, edits=1, seen=64)))
+    tuning = TuneOptions(steps=2, map_steps=2, edits=1, seen=64)
+    monkeypatch.setitem(PRESETS, "fast", replace(PRESETS["fast"], tuning=tuning))
     words = [SAMPLES / "target.jpg", SAMPLES / "driver.mp4", *QUICK, "--generator", files / "one.pkl"]
     words += ["--fuse", "splice", "--layers", "8x8,p5", "--tune"]
     assert run(*words, "-o", tmp_path / "whole.mp4", "--trace", tmp_path / "trace") == 0
-    assert "tune,2," in (tmp_path / "trace" / "losses.csv").read_text()
+    assert "tune,4," in (tmp_path / "trace" / "losses.csv").read_text()
     shown = [read_image(tmp_path / "trace" / f"{stage}.png").astype(int) for stage in ("reconstruction", "tuned")]
     assert np.abs(shown[0] - shown[1]).max() > 0
 

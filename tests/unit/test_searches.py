@@ -9,7 +9,7 @@ import torch
 
 from reenact import run as running
 from reenact import splicing
-from reenact.invert import DRIVER, PIVOT, TARGET
+from reenact.invert import DRIVER, TARGET
 from reenact.options import Hooks, Options
 from reenact.splicing import SplicedRun
 
@@ -41,10 +41,11 @@ def run(told=None, **options):
     return made
 
 
-def test_a_generator_that_is_tuned_gets_a_nearer_pivot_by_the_recipe_that_was_asked_for(searched):
+@pytest.mark.parametrize("tune", [False, True])
+def test_the_target_is_found_by_the_recipe_that_was_asked_for_tuned_or_not(searched, tune):
     target = replace(TARGET, rate=0.5, patience=3, steps=7)
-    run(target=target, tune=True)._invert_target()
-    assert searched == [replace(target, sizes=PIVOT.sizes, near=PIVOT.near)]
+    run(target=target, tune=tune)._invert_target()
+    assert searched == [target]
 
 
 def test_searches_of_one_frame_are_told_by_what_they_are_for(searched):

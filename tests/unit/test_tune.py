@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from reenact.perceptual import Network
+from reenact.portrait import Portrait
 from reenact.tune import TuneOptions, tune, with_weights
 
 SIZE = 64
-QUICK = TuneOptions(steps=12, seen=32, hold_seen=32, edits=2, rate=0.02)
+QUICK = TuneOptions(steps=12, map_steps=0, seen=32, hold_seen=32, edits=2, rate=0.02)  # weights alone ...
+MAPPED = replace(QUICK, steps=0, map_steps=12)  # ... and maps of noise alone
 
 
 class Eyes(Network):
@@ -142,17 +144,89 @@ def test_an_edit_that_runs_away_changes_nothing(generator, photo, pivot, monkeyp
     assert not tuning.weights
 
 
+def test_maps_that_run_away_change_nothing(generator, photo, pivot):
+    """Not even the weights, which were found by then."""
+    tuning = tune(generator, Eyes(), photo, pivot, SIZE, replace(QUICK, map_steps=2, map_rate=float("inf")))
+    assert tuning.ran_away
+    assert not tuning.weights
+    assert len(tuning.losses) > QUICK.steps
+
+
 def test_no_steps_change_nothing_and_do_not_run_away(generator, photo, pivot):
     tuning = tune(generator, Eyes(), photo, pivot, SIZE, replace(QUICK, steps=0))
     assert (dict(tuning.weights), tuning.losses, tuning.ran_away) == ({}, (), False)
 
 
-def test_maps_of_noise_go_farther_than_other_weights(generator, photo, pivot, tuning):
-    before = generator.weights()
-    maps = {n for n, w in before.items() if n.endswith("noise.constant") and w.shape[-1] == SIZE}
-    moved = {n: (w - before[n]).abs().mean() / before[n].square().mean().sqrt() for n, w in tuning.weights.items()}
-    assert maps
-    assert min(moved[name] for name in maps) > 5 * max(moved[name] for name in moved.keys() - maps)
+def test_weights_first_then_the_maps_of_noise(generator, photo, pivot, tuning):
+    told = []
+    options = replace(QUICK, map_steps=12)
+    both = tune(generator, Eyes(), photo, pivot, SIZE, options, on_step=lambda step, loss: told.append(step))
+    maps = generator.noise_maps()
+    assert told == list(range(1, 25)) == list(range(1, options.all_steps(generator) + 1))
+    assert not tuning.weights.keys() & maps.keys()
+    assert both.weights.keys() & maps.keys()
+    assert all(torch.equal(both.weights[name], weight) for name, weight in tuning.weights.items())
+    near = [distance(drawn(with_weights(generator, each.weights), pivot), photo) for each in (tuning, both)]
+    assert near[1] < 0.7 * near[0]
+
+
+def test_a_map_of_little_strength_is_moved_as_far_as_it_shows(photo, pivot):
+    """What a map adds to features moves alike, however weak the network's noise is."""
+    moved = []
+    for strength in (0.5, 0.05):
+        checkpoint = stylegans.random_checkpoint("stylegan2", SIZE, 8)
+        for name, tensor in checkpoint.tensors.items():
+            if name.endswith("noise_strength"):
+                tensor.fill_(strength)
+        generator = stylegans.build(checkpoint)
+        before = generator.weights()
+        found = tune(generator, Eyes(), photo, pivot, SIZE, replace(MAPPED, map_steps=1)).weights
+        moved.append({name: ((found[name] - before[name]) * strength).abs().max() for name in found})
+    strong, weak = moved
+    assert strong.keys() == weak.keys()
+    assert all(torch.isclose(strong[name], weak[name], rtol=1e-3) for name in strong)
+
+
+def test_without_noise_there_are_no_maps_to_move(photo, pivot):
+    generator = stylegans.build(stylegans.random_checkpoint("stylegan2", SIZE, 8))
+    generator.noise = "none"
+    assert not generator.noise_maps()
+    options = replace(QUICK, steps=2, map_steps=5)
+    tuning = tune(generator, Eyes(), photo, pivot, SIZE, options)
+    assert len(tuning.losses) == options.all_steps(generator) == 2
+    assert tuning.weights
+    assert not tuning.ran_away
+
+
+# --- Drawing with it ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mapped(generator, photo, pivot):
+    return tune(generator, Eyes(), photo, pivot, SIZE, MAPPED).weights
+
+
+def test_a_portrait_at_rest_is_the_tuned_generators(generator, mapped, pivot):
+    portrait = Portrait(generator, mapped, pivot)
+    shown = portrait.synthesize(pivot[None], SIZE)
+    assert torch.allclose(shown, drawn(with_weights(generator, mapped), pivot), atol=1e-4)
+
+
+def test_a_portrait_forgets_its_maps_where_an_expression_changes_it(generator, mapped, pivot):
+    """And remembers them where not: the pictures of the same latent with the maps and without frame it."""
+    portrait, tuned = Portrait(generator, mapped, pivot), with_weights(generator, mapped)
+    before, other = drawn(generator, pivot), person(generator, 7)
+    slightly = torch.lerp(pivot, other, 0.01)
+    for w, like, unlike in ((other, generator, tuned), (slightly, tuned, generator)):
+        shown = portrait.synthesize(w[None], SIZE)
+        assert distance(shown, drawn(like, w)) < 0.2 * distance(shown, drawn(unlike, w))
+    assert torch.equal(drawn(generator, pivot), before)
+    assert torch.allclose(portrait.synthesize(pivot[None], SIZE), drawn(tuned, pivot), atol=1e-4)  # again
+
+
+def test_a_portrait_of_weights_alone_is_the_tuned_generator(generator, tuning, pivot):
+    shown = Portrait(generator, tuning.weights, pivot).synthesize(pivot[None], SIZE)
+    assert torch.equal(shown, drawn(with_weights(generator, tuning.weights), pivot))
 
 
 def test_half_the_bits_are_tuned_in_whole_steps(photo, pivot, generator):

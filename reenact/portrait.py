@@ -1,0 +1,54 @@
+"""A tuned generator draws its person.
+
+What tuning leaves in the maps of noise belongs to places of the photo's face at rest (`tune.py`). Where an expression
+changes the picture it would lie on something else, a brow on a lid, and hold a mouth shut: there it fades, as the
+photo's detail does in `blend.py`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .generators import Generator
+from .invert import nearest_size
+from .tune import MOVED, Weights, blurred, with_weights
+
+
+class Portrait:
+    """Draws latents near one person's; not to be called by several threads, for the maps are laid for each picture."""
+
+    @torch.no_grad()
+    def __init__(self, generator: Generator, weights: Weights, w: Tensor) -> None:
+        """`generator` as it was, itself left alone; `weights` that it was tuned to, for `w` [L,512]."""
+        known = generator.weights()
+        maps = [name for name in generator.noise_maps() if name in weights]
+        shared = {name: weight for name, weight in weights.items() if name not in maps}
+        self._untuned, self._tuned = generator, with_weights(generator, shared)
+        self._own = {name: known[name].detach().float() for name in maps}
+        self._found = {name: weights[name] - own for name, own in self._own.items()}
+        self._w = w[None]
+
+    @torch.no_grad()
+    def synthesize(self, w: Tensor, size: int) -> Tensor:
+        """[1,L,512] -> [1,3,size,size], as `Generator`."""
+        if self._found:
+            self._lay(self._stays(w))
+        return self._tuned.synthesize(w, size)
+
+    def _stays(self, w: Tensor) -> Tensor:
+        """Where the face is as at rest [1,1,S,S], from 0 to 1: asked of the untuned, whose small pictures are right."""
+        small = nearest_size(self._untuned, LOOKED)
+        moved, rest = (self._untuned.synthesize(each, small) for each in (w, self._w))
+        change = blurred((moved - rest).abs().mean(1, keepdim=True), 64)
+        return torch.exp(-(change / MOVED).square())
+
+    def _lay(self, stays: Tensor) -> None:
+        weights = self._tuned.weights()
+        for name, own in self._own.items():
+            here = F.interpolate(stays, own.shape[-2:], mode="bilinear", align_corners=False, antialias=True)
+            weights[name].copy_(own + here.reshape(own.shape) * self._found[name])
+
+
+LOOKED = 128  # pixels
