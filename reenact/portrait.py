@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .generators import Generator
 from .invert import nearest_size
-from .tune import MOVED, Weights, blurred, with_weights
+from .tune import Weights, unchanged, with_weights
 
 
 class Portrait:
@@ -28,23 +28,19 @@ class Portrait:
         self._untuned, self._tuned = generator, with_weights(generator, shared)
         self._own = {name: known[name].detach().float() for name in maps}
         self._found = {name: weights[name] - own for name, own in self._own.items()}
-        self._w = w[None]
+        # The untuned, whose small pictures are right, tells where an expression changes the face.
+        self._size = nearest_size(generator, LOOKED)
+        self._rest = generator.synthesize(w[None], self._size)
 
     @torch.no_grad()
     def synthesize(self, w: Tensor, size: int) -> Tensor:
         """[1,L,512] -> [1,3,size,size], as `Generator`."""
         if self._found:
-            self._lay(self._stays(w))
+            self._lay(unchanged(self._untuned.synthesize(w, self._size), self._rest))
         return self._tuned.synthesize(w, size)
 
-    def _stays(self, w: Tensor) -> Tensor:
-        """Where the face is as at rest [1,1,S,S], from 0 to 1: asked of the untuned, whose small pictures are right."""
-        small = nearest_size(self._untuned, LOOKED)
-        moved, rest = (self._untuned.synthesize(each, small) for each in (w, self._w))
-        change = blurred((moved - rest).abs().mean(1, keepdim=True), 64)
-        return torch.exp(-(change / MOVED).square())
-
     def _lay(self, stays: Tensor) -> None:
+        """Lay the maps: of what was found a share of 0 to 1 that depends on the place [1,1,S,S]."""
         weights = self._tuned.weights()
         for name, own in self._own.items():
             here = F.interpolate(stays, own.shape[-2:], mode="bilinear", align_corners=False, antialias=True)

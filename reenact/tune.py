@@ -251,17 +251,22 @@ def _carried(edited: Tensor, own: Tensor, photo: Tensor) -> tuple[Tensor, Tensor
     All of that where nothing has changed, only light and colour where much has: see `blend.py`. Pictures [1,3,S,S].
     """
     residual = photo - own
-    coarse = blurred(residual, 16)
-    change = blurred((edited - own).abs().mean(1, keepdim=True), 64)
-    stays = torch.exp(-(change / MOVED).square())
+    coarse = _blurred(residual, 16)
+    stays = unchanged(edited, own)
     return edited + coarse + stays * (residual - coarse), 1 - stays + 0.05
+
+
+def unchanged(picture: Tensor, other: Tensor) -> Tensor:
+    """Where two pictures [1,3,S,S] of a face are alike: [1,1,S,S], from 1 down to 0."""
+    change = _blurred((picture - other).abs().mean(1, keepdim=True), 64)
+    return torch.exp(-(change / MOVED).square())
 
 
 MOVED = 0.06
 """The change of colour (of 2) at which the photo's detail is down to 1/e: as `BlendOptions.moved`."""
 
 
-def blurred(x: Tensor, parts: int) -> Tensor:
+def _blurred(x: Tensor, parts: int) -> Tensor:
     """[N,C,S,S], what is finer than one of so many parts of the side gone."""
     small = F.adaptive_avg_pool2d(x, min(parts, x.shape[-1]))
     return F.interpolate(small, x.shape[2:], mode="bicubic", align_corners=False)
