@@ -2,7 +2,8 @@
 
 An upper lid unrolls from under its crease; skin stretched down from above would be a streaked shadow. What comes down
 is skin between that above the crease and that below the eye, with the grain of the latter, and at its edge the lashes,
-as dark as in the photo. While the eye is hardly moved, none of this is seen.
+as dark and as thick as in the photo: seen from the front they hang over the slit as a soft band, lower and thicker at
+the outer corner. While the eye is hardly moved, none of this is seen.
 """
 
 from __future__ import annotations
@@ -26,8 +27,14 @@ _RIM = 0.35
 """How far above the mesh's lid lashes begin, in openings of the eye."""
 _CREASE = 0.5
 """How much farther up the skin of a shut lid reaches."""
-_LASHES = 0.035
-"""How thick the line of the lashes is at most, in widths of the eye."""
+_BESIDE = 0.15
+"""How far beyond the corners that skin goes, in widths of the eye: lashes and make-up end there, not at the corners."""
+_LINE = 0.035
+"""How thick the line of the lashes of a half shut eye is, in widths of the eye."""
+_LASHES = 0.06, 0.1
+"""How thick at least and at most the lashes of a shut one."""
+_STRAIGHTER = 0.65
+"""How much of its lopsidedness the line loses as the eye shuts: a mesh's lids meet in a wave, lids in a bow."""
 _NEARLY_SHUT = (0.06, 0.14)
 """Openings of eyes in the photo, in widths of the eye, that are painted not at all, and as others are."""
 _COLUMNS = 64
@@ -71,6 +78,8 @@ class Lids:
         self._curves = [_curves(rest, eye) for eye in (0, 1)]
         self._skin = [self._skin_round(eye) for eye in (0, 1)]
         self._lashes = [self._darkest(eye) for eye in (0, 1)]
+        # The thinner: beside one of them there may be a shadow, or the rim of glasses.
+        self._thick = float(np.clip(min(self._thickness(eye) for eye in (0, 1)), *_LASHES))
         sigma = 0.06 * float(np.linalg.norm(self._frames[0].along))
         self._grain = photo - cv2.GaussianBlur(photo, (0, 0), max(sigma, 0.5))
 
@@ -95,31 +104,37 @@ class Lids:
         here = frame.inside(np.stack([x, y], 2).astype(np.float64))
         u, v = here[:, :, 0], here[:, :, 1]
         pixel = 1 / float(np.linalg.norm(frame.along))  # in widths of the eye
-        top, edge, bottom = (np.interp(u, _AXIS, c) for c in (upper_rest, upper, lower_rest))
-        taper = np.sqrt((4 * u * (1 - u)).clip(0, 1))
+        line = _evened(upper, shut)
+        top, edge, slit, bottom = (
+            np.interp(u, _AXIS, c) for c in (upper_rest, np.maximum(upper, line), line, lower_rest)
+        )
+        wide = (1 + 2 * _BESIDE) / 2
+        taper = np.sqrt((1 - ((u - 0.5) / wide) ** 2).clip(0, 1))
         rim = (_RIM + _CREASE * shut) * opening * taper  # a shut lid is smooth: its crease has gone
         # The lid: from the crease, where it is lost in the skin above, to its edge.
-        lid = soft_step(v, top - rim, top + 0.3 * rim + pixel) * soft_step(edge + pixel / 2 - v, 0, pixel)
-        lid = alpha * lid * soft_step(u, 0, 0.06) * soft_step(1 - u, 0, 0.06)
+        lid = soft_step(v, top - 1.3 * rim, top + 0.2 * rim + pixel) * soft_step(edge + pixel / 2 - v, 0, pixel)
+        lid = alpha * lid * soft_step(u, -0.08, 0.06) * soft_step(1 - u, -0.08, 0.06)
         down = ((v - top + rim) / np.maximum(bottom - top + rim, pixel)).clip(0, 1)
         seen = self._lid(eye, u, v, down, lower_rest)
         out = picture.copy()
         out[part] += lid[:, :, None].astype(np.float32) * (seen - out[part])
-        # Lashes lie on the edge, and a little below when all is shut.
-        thick = np.maximum(_LASHES * taper * (0.7 + 0.5 * u if eye else 1.2 - 0.5 * u), 0.9 * pixel)
-        off = v - edge - 0.15 * thick
-        line = np.exp(-((off / np.where(off < 0, 1.3 * thick, 0.8 * thick)) ** 2))
-        line = 0.85 * alpha * line * soft_step(u, -0.02, 0.05) * soft_step(1 - u, -0.02, 0.05)
-        out[part] += line[:, :, None].astype(np.float32) * (self._lashes[eye] - out[part])
+        outwards = u if eye else 1 - u
+        hang = shut**2  # lashes of an eye that looks stand out towards the camera
+        thick = _LINE + hang * (self._thick * (0.6 + 0.6 * outwards.clip(0, 1.1)) - _LINE)
+        thick = np.maximum(thick * np.minimum(1, taper + 0.3), 0.9 * pixel)
+        off = v - slit - (0.1 + 0.4 * hang * outwards) * thick
+        lashes = np.exp(-((off / np.where(off < 0, 0.8, 0.8 + 0.6 * hang) / thick) ** 2))
+        lashes = 0.9 * alpha * lashes * soft_step(outwards, -0.06, 0.1) * soft_step(1 - outwards, -0.1, 0.05)
+        out[part] += lashes[:, :, None].astype(np.float32) * (self._lashes[eye] - out[part])
         return out
 
     def _lid(self, eye: int, u: Points, v: Points, down: Points, lower_rest: Points) -> Floats:
         """The skin of a lid at an eye's places u,v [h,w], so far `down` it: [h,w,3]."""
         above, below = (np.stack([np.interp(u, _AXIS, c) for c in side.T], 2) for side in self._skin[eye])
-        share = (0.25 + 0.6 * down)[:, :, None]
+        share = (0.1 + 0.8 * down**0.7)[:, :, None]
         smooth = above + share * (below - above)
         # Round, as the ball beneath: lightest in the middle.
-        smooth *= 1 + 0.05 * np.sin(np.pi * down)[:, :, None] * np.sin(np.pi * u.clip(0, 1))[:, :, None]
+        smooth *= 1 + 0.08 * np.sin(np.pi * down)[:, :, None] * np.sin(np.pi * u.clip(0, 1))[:, :, None]
         # The grain of the skin below the eye, as in a mirror on the lower lid.
         low = np.interp(u, _AXIS, lower_rest)
         mirrored = self._frames[eye].outside(np.stack([u, 2 * low + 0.08 - v], 2))
@@ -138,13 +153,31 @@ class Lids:
         return colours(upper, _ABOVE, -1), colours(lower, _BELOW, 1)
 
     def _darkest(self, eye: int) -> Floats:
-        """The colour of the lashes [3]: the darkest along the upper lid."""
+        """The colour of the lashes [3]: as dark as the darkest along the upper lid, half in the hue of the skin.
+
+        The darkest may be of the iris.
+        """
+        seen = self._along_lid(eye, (-0.3, -0.2, -0.1, 0.0, 0.1))[:, 8:-8].reshape(-1, 3)
+        dark = seen[seen.mean(1).argsort()][: len(seen) // 6].mean(0)
+        skin = self._skin[eye][1].mean(0)
+        return np.asarray((dark + skin * dark.mean() / max(float(skin.mean()), 1e-3)) / 2, np.float32)
+
+    def _thickness(self, eye: int) -> float:
+        """How thick its lashes are, in widths of the eye: what is dark from the upper lid on, without a gap."""
+        upper, lower = self._curves[eye]
+        reach = 0.6
+        light = self._along_lid(eye, tuple(np.linspace(0, -reach, 25)))[:, 12:-12].mean(2)
+        skin = self._skin[eye][0][12:-12].mean(1)
+        dark = ((skin - light) / np.maximum(skin - self._lashes[eye].mean(), 0.05)).clip(0, 1)
+        share = np.median(np.minimum.accumulate(dark).mean(0))
+        return float(share * reach * (lower - upper).max())
+
+    def _along_lid(self, eye: int, reaches: tuple[float, ...]) -> Points:
+        """The photo's colours [N,_COLUMNS,3] along the upper lid, so many openings of the eye below it."""
         upper, lower = self._curves[eye]
         opening = float((lower - upper).max())
-        rows = [np.stack([_AXIS, upper + reach * opening], 1) for reach in (-0.3, -0.2, -0.1, 0.0, 0.1)]
-        seen = _at(self._photo, self._frames[eye].outside(np.stack(rows)))[:, 8:-8].reshape(-1, 3)
-        order = seen.mean(1).argsort()
-        return np.asarray(seen[order[: len(order) // 6]].mean(0), np.float32)
+        rows = [np.stack([_AXIS, upper + reach * opening], 1) for reach in reaches]
+        return np.asarray(_at(self._photo, self._frames[eye].outside(np.stack(rows))), np.float64)
 
 
 _AXIS = np.linspace(0, 1, _COLUMNS)
@@ -159,6 +192,12 @@ def _curves(points: Points, eye: int) -> tuple[Points, Points]:
         curves.append(_bows(_AXIS) @ best)
     upper, lower = curves
     return upper, np.maximum(lower, upper)
+
+
+def _evened(curve: Points, shut: float) -> Points:
+    """A lid [_COLUMNS], its bow more even the more the eye is shut."""
+    best = np.linalg.lstsq(_bows(_AXIS), curve, rcond=None)[0]
+    return np.asarray(_bows(_AXIS) @ (best * [1, 1 - _STRAIGHTER * shut]))
 
 
 def _bows(x: Points) -> Points:

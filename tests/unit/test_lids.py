@@ -91,6 +91,42 @@ def test_skin_under_a_dark_crease_gives_no_dark_lid():
     assert at(seen, middle(0, 0.5)).mean() > 0.85 * np.mean(SKIN)
 
 
+def lined(high, thick):
+    """The face with a black line so many openings of the eye above each upper lid, so many thick."""
+    picture = face()
+    for eye, (upper, lower) in enumerate(LIDS):
+        opening = np.abs(POINTS[lower, 1] - POINTS[upper, 1]).max()
+        line = np.rint(POINTS[eye_ring(eye)[:9]] - [0, high * opening]).astype(np.int32)
+        cv2.polylines(picture, [line], False, (0.05, 0.05, 0.05), max(1, round(thick * opening)))
+    return picture
+
+
+def lash(photo):
+    """How much is dark below the middle of a shut eye's lid, in pixels."""
+    seen = Lids(photo, POINTS).paint(photo, shut(POINTS, LIDS[0]))
+    column = seen[middle(0, 0.5)[1] : middle(0, 2)[1], middle(0, 1)[0]].mean(1)
+    return (1 - column / np.mean(SKIN)).clip(0).sum()
+
+
+def test_lashes_are_as_thick_as_the_photos():
+    assert lash(lined(0.15, 0.5)) > 1.3 * lash(face())
+
+
+def test_the_rim_of_glasses_above_an_eye_is_no_lash():
+    assert lash(lined(0.5, 0.1)) == pytest.approx(lash(face()), rel=0.05)
+
+
+def test_lashes_are_thicker_at_the_outer_corner():
+    left, right = (POINTS[i] for i in CORNERS[0])  # of the eye on the left, whose outer corner is on the left
+    seen = Lids(face(), POINTS).paint(face(), shut(POINTS, LIDS[0]))
+    thick = []
+    for share in (0.2, 0.8):
+        x = round(left[0] + share * (right - left)[0])
+        column = seen[round(left[1]) - 5 : round(left[1]) + round(0.05 * SIDE), x].mean(1)
+        thick.append((1 - column / np.mean(SKIN)).clip(0).sum())
+    assert thick[0] > 1.2 * thick[1]
+
+
 def test_a_turned_face_is_painted_alike():
     """Rolled by a right angle, picture and points."""
     goal = shut(POINTS, LIDS[0])
