@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError
+from .front import mask_of
 from .stopping import Terminated, heeded, held
 from .versions import version_of
 from .weights import WeightStore
@@ -188,7 +189,7 @@ def _add_faces(group: _Group) -> None:
     _add(group, "--on-missing", "missing", "HOW", str, missing)
 
     front = "a picture of TARGET's size, opaque or white where something is before its face and stays: a hand, a "
-    front += "microphone, hair (default: nothing is)"
+    front += "microphone, hair; none: not even glasses (default: glasses whose rims can be told from skin)"
     _add(group, "--front", "front", "MASK", str, front)
 
 
@@ -511,7 +512,7 @@ def _checked(args: argparse.Namespace) -> _Job:
     if args.output.suffix.lower() not in suffixes:
         what = "picture" if still else "video"
         raise UsageError(f"{args.output}: {args.driver} is a {what}, and so is the result; use {', '.join(suffixes)}")
-    inputs = args.target, args.driver, *((Path(options.front),) if options.front else ())
+    inputs = args.target, args.driver, *mask_of(options.front)
     check_output(args.output, inputs, args.overwrite, suffixes)
     if args.matte:
         if still:

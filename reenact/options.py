@@ -42,7 +42,7 @@ class Options:
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     pose: str = "own"  # the head stays as in the target, or, a photo's, turns with the "driver"
-    front: str | None = None  # a mask of what is before the face of a target that is a picture, see `front.read_front`
+    front: str | None = None  # a mask of what is before the face of a photo, see `front.read_front`; `front.NOTHING`
     target_face: str = "largest"  # `follow.parse_choice` reads it
     driver_face: str = "largest"
     missing: str = "hold"  # one of `driver.MISSING`: what comes where the driver shows no face

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import encoder, expression, generators, landmarks, mapper, mesh, motion, plugins
+from . import encoder, expression, generators, glasses, landmarks, mapper, mesh, motion, plugins
 from .acting import Acting, Stance
 from .ahead import MOST, ahead
 from .align import cut_out, ffhq_crop
@@ -32,7 +32,7 @@ from .dub import Clip, is_clip
 from .errors import UsageError, WeightsError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles
 from .follow import Choice, parse_choice
-from .front import Mask, check_face, read_front
+from .front import NOTHING, Mask, check_face, mask_of, read_front
 from .fuse import chooses_layers, parse_layers
 from .geometry import apply, inverse, ramp, scale_of
 from .images import read_image, to_rgb, to_tensor
@@ -85,8 +85,8 @@ class Run:
         self.front: Mask | None = None
         if not self.clip:
             self.target = read_image(target)
-            if options.front is not None:
-                self.front = read_front(Path(options.front), target, self.target)
+            for mask in mask_of(options.front):
+                self.front = read_front(mask, target, self.target)
         self.driver = Driver(driver, options.start, options.end, options.max_frames, self._warn_once)
         if self.driver.template and self.needs_pictures:
             raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
@@ -152,7 +152,7 @@ class Run:
         fuse, generator = self.options.fuse, self.options.generator
         if fuse.method != "expression":
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
-        if self.options.front is not None:
+        if mask_of(self.options.front):
             raise UsageError(f"--front {self.options.front}: {target} is a clip, in which nothing is masked")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
@@ -487,9 +487,19 @@ class Run:
     def _composer(self, base: Drawn) -> Composer:
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
         reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
-        return Composer(
-            self.target, self.crop, rest, base, self.triangles, self.options.compose, reach, front=self.front
-        )
+        front = self._in_front(rest)
+        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach, front=front)
+
+    def _in_front(self, rest: mesh.Points) -> Mask | None:
+        """What is before the target's face, whose points are at `rest` [478,2] of its crop, and stays."""
+        # Glasses turn with a head.
+        if self.options.front == NOTHING or self.options.pose == "driver":
+            return self.front
+        found = glasses.rims(self.target, self.crop, rest)
+        if found is None:
+            return self.front
+        self.hooks.note("glasses: their rims stay where they are (--front none: they move with the skin)")
+        return found if self.front is None else self.front | found
 
     def _show_stages(self, frame: Moment | Frame, picture: Floats, warped: Rgb) -> None:
         if isinstance(frame, Frame):

@@ -2,12 +2,15 @@
 
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from clips import make_clip, packets_of, stamps_of
 from test_command import QUICK, Faces, assert_one_error, run
 
 from reenact.images import read_image, write_image
+from reenact.landmarks import choose_detector, find_face
 from reenact.video import read_frames
 
 pytestmark = pytest.mark.pretrained
@@ -57,6 +60,37 @@ def test_what_is_before_the_face_stays_as_it_is(faces, target, tmp_path, capsys)
     assert moved[half:, :half].any()
     assert run(driver, driver, "-o", tmp_path / "dub.mp4", *QUICK, *words[:2]) == 2
     assert_one_error(capsys, "--front", "driver.mp4 is a clip")
+
+
+def test_glasses_stay_where_they_are(faces, store, tmp_path):
+    """Drawn on the photo; the driver's lids and brows would take them along."""
+    photo, rims = with_glasses(faces.target, store)
+    write_image(tmp_path / "glasses.png", photo)
+    driver, matte = faces.clip(tmp_path / "driver.mp4"), tmp_path / "matte.mkv"
+
+    def moved(*words):
+        out = tmp_path / "out.mp4"
+        assert run(tmp_path / "glasses.png", driver, "-o", out, *QUICK, "--matte", matte, "-y", *words) == 0
+        return np.max([frame.rgb[:, :, 0] for frame in read_frames(matte)], 0) > 0
+
+    assert moved()[rims].mean() < 0.15
+    assert moved("--front", "none")[rims].mean() > 0.5
+
+
+def with_glasses(rgb, store):
+    """A face with black rims round its eyes, and where they are [h,w]."""
+    points = find_face(rgb, choose_detector("landmarker", store, torch.device("cpu"))[1], "face").points
+    left, right = points[36:42].mean(0), points[42:48].mean(0)
+    apart = float(np.linalg.norm(right - left))
+    where = np.zeros(rgb.shape[:2], np.uint8)
+    for eye in (left, right):
+        axes = round(0.38 * apart), round(0.28 * apart)
+        cv2.ellipse(where, np.rint(eye).astype(int).tolist(), axes, 0, 0, 360, 1, 4)
+    ends = left + 0.36 * (right - left), right - 0.36 * (right - left)
+    cv2.line(where, *(np.rint(end).astype(int).tolist() for end in ends), 1, 4)
+    out = rgb.copy()
+    out[where > 0] = 20, 20, 25
+    return out, where > 0
 
 
 def test_expressions_fade_to_the_photos_own(faces, target, tmp_path):

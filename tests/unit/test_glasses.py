@@ -1,0 +1,93 @@
+"""Glasses found in a photo: drawn on a plain face, so that it is known where they are."""
+
+import cv2
+import numpy as np
+import pytest
+from meshes import REST
+
+from reenact.geometry import apply
+from reenact.glasses import rims
+from reenact.motion import CORNERS, eye_ring
+
+SIDE = 600
+SKIN = (200, 150, 130)
+CROP = np.array([[SIDE, 0, 0], [0, SIDE, 0]], float)
+UNIT = float(np.linalg.norm(REST[list(CORNERS[1])].mean(0) - REST[list(CORNERS[0])].mean(0)))  # between the eyes
+
+
+def face(crop=CROP, shape=(SIDE, SIDE)):
+    """uint8 [h,w,3]: skin with white eyes and black irises."""
+    picture = np.full((*shape, 3), SKIN, np.uint8)
+    for eye in (0, 1):
+        ring = apply(crop, REST[eye_ring(eye)])
+        cv2.fillPoly(picture, [np.rint(ring).astype(np.int32)], (250, 250, 250))
+        middle = np.rint(ring.mean(0)).astype(int).tolist()
+        cv2.circle(picture, middle, round(0.1 * UNIT * np.linalg.norm(crop[:, 0])), (20, 20, 20), -1)
+    return picture
+
+
+def worn(picture, thick, crop=CROP, colour=(30, 30, 40), rims_too=True):
+    """Glasses on it, so thick in distances between the eyes; and where they are [h,w]."""
+    where = np.zeros(picture.shape[:2], np.uint8)
+    scale = float(np.linalg.norm(crop[:, 0]))
+    line = max(1, round(thick * UNIT * scale))
+    middles = [REST[list(c)].mean(0) for c in CORNERS]
+    inner = [middles[0] + [0.36 * UNIT, -0.05 * UNIT], middles[1] + [-0.36 * UNIT, -0.05 * UNIT]]
+    cv2.line(where, *(np.rint(apply(crop, p[None])[0]).astype(int).tolist() for p in inner), 1, line)
+    if rims_too:
+        t = np.linspace(0, 2 * np.pi, 90)
+        for middle in middles:
+            ring = middle + UNIT * np.stack([0.37 * np.cos(t), 0.27 * np.sin(t)], 1)
+            cv2.polylines(where, [np.rint(apply(crop, ring)).astype(np.int32)], True, 1, line)
+    out = picture.copy()
+    out[where > 0] = colour
+    return out, where > 0
+
+
+@pytest.mark.parametrize("thick", [0.03, 0.06, 0.1])
+def test_rims_are_found_and_nothing_else(thick):
+    picture, where = worn(face(), thick)
+    found = rims(picture, CROP, REST)
+    assert found is not None
+    assert found.shape == where.shape
+    assert found[where].mean() > 0.85
+    around = cv2.dilate(where.astype(np.uint8), np.ones((9, 9))) > 0
+    assert (found & ~around).sum() < 0.1 * where.sum()
+
+
+def test_a_bare_face_has_none():
+    assert rims(face(), CROP, REST) is None
+
+
+def test_a_bridge_that_is_as_light_as_skin_is_none():
+    assert rims(worn(face(), 0.05, colour=(185, 140, 120))[0], CROP, REST) is None
+
+
+def test_frown_lines_are_no_bridge():
+    """They run down between the brows."""
+    picture, middle = face(), (REST[CORNERS[0][1]] + REST[CORNERS[1][0]]) / 2
+    for aside in (-0.08, 0.08):
+        x, y = np.rint((middle + np.array([aside * UNIT, 0])) * SIDE).astype(int)
+        cv2.line(picture, (int(x), int(y) - 60), (int(x), int(y)), (60, 40, 40), 4)
+    assert rims(picture, CROP, REST) is None
+
+
+def test_of_a_bridge_alone_the_eyes_do_not_stay():
+    """As of rimless glasses: what is found besides must not be lashes or irises."""
+    found = rims(worn(face(), 0.06, rims_too=False)[0], CROP, REST)
+    if found is not None:
+        for eye in (0, 1):
+            ring = np.zeros((SIDE, SIDE), np.uint8)
+            cv2.fillPoly(ring, [np.rint(REST[eye_ring(eye)] * SIDE).astype(np.int32)], 1)
+            assert not (found & (ring > 0)).any()
+
+
+def test_a_face_may_be_turned_small_and_at_the_edge():
+    turn = np.deg2rad(20)
+    axes = 150 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    crop = np.column_stack([axes, [40, 0]])
+    picture, where = worn(face(crop, (200, 220)), 0.08, crop)
+    found = rims(picture, crop, REST)
+    assert found[where].mean() > 0.7
+    beyond = np.array([[SIDE, 0, -0.7 * SIDE], [0, SIDE, 0]], float)
+    assert rims(face(beyond), beyond, REST) is None
