@@ -27,6 +27,10 @@ _RIM = 0.35
 """How far above the mesh's lid lashes begin, in openings of the eye."""
 _CREASE = 0.5
 """How much farther up the skin of a shut lid reaches."""
+_TALL = 0.5
+"""Openings that eyes count to have at least, for that, in widths of the eye: lids of narrow eyes are no shorter."""
+_BROWS = (46, 53, 52, 65, 55), (285, 295, 282, 283, 276)
+"""The lower edges of the brows, from left to right: no skin of a lid on them."""
 _BESIDE = 0.15
 """How far beyond the corners that skin goes, in widths of the eye: lashes and make-up end there, not at the corners."""
 _LINE = 0.035
@@ -110,10 +114,12 @@ class Lids:
         )
         wide = (1 + 2 * _BESIDE) / 2
         taper = np.sqrt((1 - ((u - 0.5) / wide) ** 2).clip(0, 1))
-        rim = (_RIM + _CREASE * shut) * opening * taper  # a shut lid is smooth: its crease has gone
+        rim = (_RIM + _CREASE * shut) * max(opening, _TALL) * taper  # a shut lid is smooth: its crease has gone
         # The lid: from the crease, where it is lost in the skin above, to its edge.
         lid = soft_step(v, top - 1.3 * rim, top + 0.2 * rim + pixel) * soft_step(edge + pixel / 2 - v, 0, pixel)
         lid = alpha * lid * soft_step(u, -0.08, 0.06) * soft_step(1 - u, -0.08, 0.06)
+        brow = np.interp(u, *frame.inside(goal[list(_BROWS[eye])]).T)
+        lid *= soft_step(v, brow, brow + 0.12)
         down = ((v - top + rim) / np.maximum(bottom - top + rim, pixel)).clip(0, 1)
         seen = self._lid(eye, u, v, down, lower_rest)
         out = picture.copy()
