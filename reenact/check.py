@@ -24,7 +24,7 @@ from .dub import is_clip, short_by
 from .face_landmarker import BLENDSHAPES
 from .follow import Choice
 from .geometry import scale_of
-from .images import is_image, read_image
+from .images import is_image, noise_of, read_image
 from .template import Motion
 from .types import Floats, Landmarks, Rgb
 from .video import probe, read_frames
@@ -371,7 +371,7 @@ def measured(rgb: Rgb, face: Landmarks) -> FaceFacts:
     return FaceFacts(
         width=round(float(np.ptp(face.points, 0).max()), 1),
         yaw=yaw, pitch=pitch, roll=roll,
-        blur=_blur(grey), noise=_noise(grey), light=round(float(grey.mean()), 1),
+        blur=_blur(grey), noise=round(noise_of(grey), 2), light=round(float(grey.mean()), 1),
         outside=float(beyond.any(1).mean()), score=face.score,
         jaw_open=shapes["jawOpen"], eyes_shut=min(shapes["eyeBlinkLeft"], shapes["eyeBlinkRight"]),
     )  # fmt: skip
@@ -385,12 +385,6 @@ def _blur(grey: Floats) -> float:
         left = np.abs(np.diff(cv2.blur(grey, size), axis=axis))
         worst = max(worst, 1 - float(np.maximum(0, fine - left).sum() / max(float(fine.sum()), 1e-6)))
     return round(worst, 3)
-
-
-def _noise(grey: Floats) -> float:
-    """Its standard deviation (Immerkaer, "Fast noise variance estimation", 1996), by the median, which edges spare."""
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    return round(float(np.median(np.abs(cv2.filter2D(grey, -1, kernel)))) / 0.6745 / 6, 2)
 
 
 def _of_face(about: str, face: FaceFacts, maskable: bool = False) -> Iterator[Finding]:

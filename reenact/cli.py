@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from . import plugins, weights
 from .console import Console, short
 from .errors import ReenactError, UsageError, VideoError
-from .front import mask_of
 from .stopping import Terminated, heeded, held
 from .versions import version_of
 from .weights import WeightStore
@@ -512,7 +511,7 @@ def _checked(args: argparse.Namespace) -> _Job:
     if args.output.suffix.lower() not in suffixes:
         what = "picture" if still else "video"
         raise UsageError(f"{args.output}: {args.driver} is a {what}, and so is the result; use {', '.join(suffixes)}")
-    inputs = args.target, args.driver, *mask_of(options.front)
+    inputs = args.target, args.driver, *((options.mask,) if options.mask else ())
     check_output(args.output, inputs, args.overwrite, suffixes)
     if args.matte:
         if still:

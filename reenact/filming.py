@@ -10,7 +10,6 @@ from typing import Any
 
 from .console import Console, short
 from .errors import ReenactError, UsageError
-from .front import mask_of
 from .options import Hooks, Options
 from .screens import Preview, Screen, Screens, VirtualCamera
 from .types import Frame
@@ -64,7 +63,7 @@ def _checked(args: Mapping[str, Any], options: Options) -> Camera:
     if options.start is not None:
         raise UsageError(f"--start: {args['driver']} begins now; leave it out")
     camera = Camera.named(str(args["driver"]))
-    inputs = args["target"], *mask_of(options.front)
+    inputs = args["target"], *((options.mask,) if options.mask else ())
     check_output(args["output"], inputs, args["overwrite"], SUFFIXES)
     return camera
 

@@ -18,8 +18,6 @@ from .types import Floats, Rgb
 
 Mask = NDArray[np.bool_]  # [H,W], where something is in front
 
-NOTHING = "none"
-"""Instead of a mask: not even the glasses of the photo stay."""
 MARKED = 0.25
 """How much of a pixel a mask marks at least: less is a soft edge, or what compression has left on black."""
 WHOLE = 0.9
@@ -28,11 +26,6 @@ _EDGE = 0.008  # how far round what is in front some of it is seen, as a share o
 _SIDE = 256  # of the grid on which what is hidden is invented: it is smooth
 
 _WANTED = "make it opaque, or white, where something is before the face, and nowhere else"
-
-
-def mask_of(front: str | None) -> tuple[Path, ...]:
-    """The file that `Options.front` names, if it does."""
-    return () if front in (None, NOTHING) else (Path(front),)
 
 
 def read_front(path: Path, target: Path, rgb: Rgb) -> Mask:

@@ -1,7 +1,7 @@
 """Glasses in a photo: their rims are before the face, and stay where they are while lids and brows move behind them.
 
-Found without a network. A bridge crosses the nose as a dark line from eye to eye, which no bare nose has. Where there
-is one, each rim is looked for as the closed line round the eye along which the picture is the most line-like, by
+Found without a network. A bridge crosses the nose as a dark line from eye to eye, which hardly a bare nose has. Where
+there is one, each rim is looked for as the closed line round the eye along which the picture is the most line-like, by
 dynamic programming over angles (Amini, Weymouth and Jain, "Using dynamic programming for solving variational problems
 in vision", 1990). Rims too faint to be told from skin are left to move with it.
 """
@@ -15,23 +15,34 @@ from numpy.typing import NDArray
 from . import motion
 from .align import cut_out
 from .front import Mask
+from .geometry import apply, scale_of
+from .images import noise_of
 from .types import Affine, Floats, Rgb
 
 Points = NDArray[np.float64]
 
+SMALLEST = 100
+"""Of crops, in pixels: in a smaller one the edge of a rim is as wide as an eye."""
 _SIDE = 512
-"""Of the crop in which they are looked for, in pixels."""
+"""Of the crop in which they are looked for."""
 BRIDGE = 0.14
 """How much darker than the skin a bridge is at least, all the way; of bare noses the darkest had 0.11 (a wrinkle), and
 glasses with faint rims have less, too (docs/method.md)."""
+_NOISE = 3.0
+"""How many standard deviations of noise may look like a line, all the way."""
+_GAP = 0.25
+"""How far apart the inner corners of the eyes are at least, in distances between the eyes, as all lengths below: of a
+face turned farther the nose is a shadow."""
+_ABOVE, _BELOW, _INSET = 0.3, 0.35, 0.06
+"""Where a bridge may be: from so far above those corners to below; and how far from them."""
 _RIM, _SURE = 0.12, 0.4
-"""How much darker or lighter than around it a rim is at least; and from which on a line is as good as any."""
+"""How much darker than around it, or lighter, a rim is at least; and from which on a line is as good as any."""
 _SOFT = 0.02
 """Sigma of lines, so that they are followed along their middle."""
 _DULL = 0.7
 """What a light line, as the edge of a lens, counts against a dark one."""
 _THIN, _THICK = 0.045, 0.1
-"""Half of how thick the lines of thin and of thick rims may be, in distances between the eyes, as all lengths below."""
+"""Half of how thick the lines of thin and of thick rims may be."""
 _CLEAR = 0.55
 """The share of its darkness at which a bridge is a thin one."""
 _NEAR, _FAR = 0.16, 0.75
@@ -53,19 +64,34 @@ def rims(rgb: Rgb, crop: Affine, points: Points) -> Mask | None:
         crop: of the face, unit square to pixels.
         points: the face's mesh [478,2] in units of the crop.
     """
-    cut = cut_out(rgb, crop, _SIDE)
-    at = points * _SIDE - 0.5
-    found = _found(cut.rgb, at, _between_eyes(at))
-    if found is None:
+    if scale_of(crop) < SMALLEST:
         return None
-    height, width = rgb.shape[:2]
-    return cv2.warpAffine(found.astype(np.float32), cut.to_frame, (width, height), flags=cv2.INTER_LINEAR) > 0.5
+    cut = cut_out(rgb, crop, _SIDE)
+    found = _found(cut.rgb, points * _SIDE - 0.5)
+    mask = None if found is None else _placed(found, cut.to_frame, rgb.shape[:2])
+    return mask if mask is not None and mask.any() else None
 
 
-def _found(rgb: Rgb, at: Points, unit: float) -> NDArray[np.bool_] | None:
-    """The same of a crop [h,w,3], whose points [478,2] are in pixels; `unit` is the distance between the eyes."""
+def _placed(found: Mask, to_frame: Affine, shape: tuple[int, ...]) -> Mask:
+    """A mask of the crop in a picture [H,W]: only its part is worked on, for photos may be large."""
+    corners = apply(to_frame, _SIDE * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]))
+    low = np.floor(corners.min(0)).astype(int).clip(0, np.array(shape[::-1]) - 1)
+    high = np.ceil(corners.max(0)).astype(int).clip(low + 1, shape[::-1])
+    there = to_frame - np.array([[0, 0, low[0]], [0, 0, low[1]]])
+    size = int(high[0] - low[0]), int(high[1] - low[1])
+    mask = np.zeros(shape, bool)
+    mask[low[1] : high[1], low[0] : high[0]] = cv2.warpAffine(found.astype(np.uint8) * 255, there, size) > 127
+    return mask
+
+
+def _found(rgb: Rgb, at: Points) -> Mask | None:
+    """The rims in a crop [h,w,3] whose points [478,2] are in pixels; None: there are none."""
+    left, right = (at[list(corners)].mean(0) for corners in motion.CORNERS)
+    unit = float(np.linalg.norm(right - left))
+    if not 0.05 < unit / _SIDE < 1:  # no face that anything could be found in
+        return None
     thick, (bridge, strength) = _THICK, _bridge(_lines(rgb, unit, _THICK)[0], at, unit)
-    if strength < BRIDGE:
+    if strength < BRIDGE + _NOISE * _noise(rgb):
         return None
     # The narrower what is looked for, the less of it is brows and shadows.
     thin, clear = _bridge(_lines(rgb, unit, _THIN)[0], at, unit)
@@ -73,41 +99,54 @@ def _found(rgb: Rgb, at: Points, unit: float) -> NDArray[np.bool_] | None:
         thick, bridge = _THIN, thin
     dark, light = _lines(rgb, unit, thick)
     lines = np.maximum(dark, _DULL * light)
-    brows = _filled(lines.shape, *(cv2.convexHull(at[list(b)].astype(np.float32))[:, 0] for b in _BROWS))
-    face = _filled(lines.shape, cv2.convexHull(at[: motion.SKIN].astype(np.float32))[:, 0])
-    skin = np.where((face > 0) & (brows == 0), lines, np.float32(0))
+    brows = _filled(lines.shape, *(_hull(at[list(brow)]) for brow in _BROWS)) > 0
+    skin = np.where(brows | (_filled(lines.shape, _hull(at[: motion.SKIN])) == 0), np.float32(0), lines)
+    eyes = _filled(lines.shape, *(at[motion.eye_ring(eye)] for eye in (0, 1)))
+    lashes = np.asarray(cv2.dilate(eyes, _disc(_LASHES * unit)), np.uint8)
     found = _along(bridge, lines, _REACH * thick * unit)
-    for eye in (0, 1):
-        lashes = _lashes(lines.shape, at, eye, unit)
-        rim = _round_eye(skin, lashes, at, eye, unit)
-        found |= _along(rim, lines, _REACH * thick * unit) & (lashes == 0)
-    return found
+    for corners in motion.CORNERS:
+        rim = _round(at[list(corners)].mean(0), skin, lashes, unit)
+        if np.median(_at(skin, rim)) > _RIM:
+            # In a brow no more than the line itself: the rest are its hairs.
+            found |= _along(rim, lines, _REACH * thick * unit) & ~brows | _along(rim, lines, _THIN / 2 * unit)
+    return np.asarray(found & (lashes == 0))
 
 
 _BROWS = motion.PARTS["brows"][:10], motion.PARTS["brows"][10:]
 
 
-def _between_eyes(at: Points) -> float:
-    left, right = (at[list(corners)].mean(0) for corners in motion.CORNERS)
-    return float(np.linalg.norm(right - left))
-
-
 def _lines(rgb: Rgb, unit: float, thick: float) -> tuple[Floats, Floats]:
     """How much darker, and lighter, than what is on both sides of it each pixel [h,w] is, as a share of the light."""
-    grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(thick * unit) + 1,) * 2)
-    around = cv2.GaussianBlur(grey, (0, 0), 0.3 * unit) + 0.05
+    grey = _grey(rgb)
+    around = cv2.GaussianBlur(grey, (0, 0), 0.3 * unit) + _DARK
+    disc = _disc(thick * unit)
     dark, light = (cv2.morphologyEx(grey, how, disc) / around for how in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT))
     return np.asarray(dark, np.float32), np.asarray(light, np.float32)
+
+
+def _noise(rgb: Rgb) -> float:
+    """How strong the noise of a crop's middle is, in the same share."""
+    inner = _grey(rgb)[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
+    return noise_of(inner) / (float(inner.mean()) + _DARK)
+
+
+def _grey(rgb: Rgb) -> Floats:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
+
+
+_DARK = 0.05
+"""What is added to the light, that of which shares are taken."""
 
 
 def _bridge(dark: Floats, at: Points, unit: float) -> tuple[Points, float]:
     """The line across the nose whose faintest place is the darkest: its pixels [N,2], and how dark that place is."""
     left, right = at[motion.CORNERS[0][1]], at[motion.CORNERS[1][0]]
-    inset = 0.12 * (right - left)[0]
-    x0, x1 = round(left[0] + inset), round(right[0] - inset)
-    y0 = max(round((left + right)[1] / 2 - 0.3 * unit), 0)
-    columns = dark[y0 : round((left + right)[1] / 2 + 0.35 * unit), x0:x1].T
+    if (right - left)[0] < _GAP * unit:
+        return np.zeros((0, 2)), 0.0
+    x0, x1 = (int(x) for x in np.rint([left[0] + _INSET * unit, right[0] - _INSET * unit]).clip(0, dark.shape[1]))
+    middle = (left + right)[1] / 2
+    y0, y1 = (int(y) for y in np.rint([middle - _ABOVE * unit, middle + _BELOW * unit]).clip(0, dark.shape[0]))
+    columns = dark[y0:y1, x0:x1].T
     if min(columns.shape) < 2:
         return np.zeros((0, 2)), 0.0
     best, steps = columns[0], []
@@ -119,42 +158,21 @@ def _bridge(dark: Floats, at: Points, unit: float) -> tuple[Points, float]:
     return np.stack([np.arange(x0, x1), y0 + rows], 1).astype(np.float64), float(best.max())
 
 
-def _along(path: Points, lines: Floats, reach: float) -> NDArray[np.bool_]:
-    """[h,w]: what within reach of a path [N,2] is half as dark, or light, as the line there."""
-    peak = np.zeros(lines.shape, np.float32)
-    places = np.rint(path).astype(np.int32)
-    for here, there in zip(places, np.roll(places, -1, 0), strict=True):
-        x, y = here.clip(0, np.array(lines.shape[::-1]) - 1)
-        cv2.line(peak, here.tolist(), there.tolist(), float(lines[y, x]), 1)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(reach) + 1,) * 2)
-    peak = np.asarray(cv2.dilate(peak, disc), np.float32)
-    return (peak > 0) & (lines > np.maximum(_RIM, peak / 2))
-
-
-def _lashes(shape: tuple[int, ...], at: Points, eye: int, unit: float) -> NDArray[np.uint8]:
-    """[h,w]: 1 where lines may be of an eye and its lashes."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(_LASHES * unit) + 1,) * 2)
-    return np.asarray(cv2.dilate(_filled(shape, at[motion.eye_ring(eye)]), disc), np.uint8)
-
-
-def _round_eye(lines: Floats, lashes: NDArray[np.uint8], at: Points, eye: int, unit: float) -> Points:
-    """The closed line round an eye along which `lines` [h,w] is the strongest: [_ANGLES,2]."""
-    middle = at[list(motion.CORNERS[eye])].mean(0)
+def _round(middle: Points, lines: Floats, lashes: NDArray[np.uint8], unit: float) -> Points:
+    """The closed line round an eye along which `lines` [h,w] is the strongest: [_ANGLES+1,2], its first point twice."""
     angles = np.linspace(0, 2 * np.pi, _ANGLES, endpoint=False)
     reach = np.linspace(_NEAR, _FAR, _STEPS) * unit
     places = middle + reach[None, :, None] * np.stack([np.cos(angles), np.sin(angles)], 1)[:, None]
-    worth = np.asarray(
-        np.minimum(cv2.GaussianBlur(lines, (0, 0), _SOFT * unit), _SURE) / _SURE - 2 * lashes, np.float32
-    )
+    soft = np.minimum(cv2.GaussianBlur(lines, (0, 0), _SOFT * unit), _SURE) / _SURE
+    worth = np.asarray(soft - 2 * lashes, np.float32)
     x, y = (places[:, :, i].astype(np.float32) for i in (0, 1))
     worth = np.asarray(cv2.remap(worth, x, y, cv2.INTER_LINEAR, borderValue=-2), np.float32)
     # Once round from anywhere tells where to begin; once more from there comes back to it.
     start = int(_turned(np.zeros(_STEPS), worth)[0].argmax())
     only = np.full(_STEPS, -np.inf)
     only[start] = 0
-    steps = _turned(only, worth)[1]
-    rows = _walked_back(start, steps)[:-1]
-    return np.asarray(places[np.arange(_ANGLES), rows], np.float64)
+    rows = _walked_back(start, _turned(only, worth)[1])
+    return np.asarray(places[np.arange(_ANGLES + 1) % _ANGLES, rows], np.float64)
 
 
 def _turned(best: NDArray[np.float64], worth: Floats) -> tuple[NDArray[np.float64], list[NDArray[np.intp]]]:
@@ -185,9 +203,34 @@ def _walked_back(end: int, steps: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     return np.array(at[::-1])
 
 
-def _filled(shape: tuple[int, ...], *rings: NDArray[np.generic]) -> NDArray[np.uint8]:
+def _along(path: Points, lines: Floats, reach: float) -> Mask:
+    """[h,w]: what within reach of a path [N,2] is half as dark, or light, as the darkest of the path nearby."""
+    peak = np.zeros(lines.shape, np.float32)
+    places, values = np.rint(path).astype(np.int32).tolist(), _at(lines, path).tolist()
+    for here, there, value in zip(places, places[1:], values, strict=False):
+        cv2.line(peak, here, there, value, 1)
+    peak = np.asarray(cv2.dilate(peak, _disc(reach)), np.float32)
+    return np.asarray((peak > 0) & (lines > np.maximum(_RIM, peak / 2)))
+
+
+def _at(image: Floats, path: Points) -> Floats:
+    """An image [h,w] at the pixels of a path [N,2]."""
+    x, y = np.rint(path).astype(int).clip(0, np.array(image.shape[::-1]) - 1).T
+    return np.asarray(image[y, x], np.float32)
+
+
+def _disc(radius: float) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * round(radius) + 1,) * 2), np.uint8)
+
+
+def _hull(points: Points) -> Points:
+    """The convex outline of points [N,2]."""
+    return np.asarray(cv2.convexHull(points.astype(np.float32))[:, 0], np.float64)
+
+
+def _filled(shape: tuple[int, ...], *rings: Points) -> NDArray[np.uint8]:
     """[h,w]: 1 inside of any of the rings [N,2]."""
     out = np.zeros(shape[:2], np.uint8)
     for ring in rings:
-        cv2.fillPoly(out, [np.rint(ring.astype(np.float32)).astype(np.int32)], 1)
+        cv2.fillPoly(out, [np.rint(ring).astype(np.int32)], 1)
     return out

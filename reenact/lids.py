@@ -23,16 +23,14 @@ Points = NDArray[np.float64]
 
 _ABOVE, _BELOW = (0.45, 0.6, 0.75, 0.9), (0.35, 0.5, 0.65)
 """Where skin is looked for, in openings of the eye from its lids."""
-_RIM = 0.35
-"""How far above the mesh's lid lashes begin, in openings of the eye."""
-_CREASE = 0.5
+_RIM = 0.18
+"""How far above the mesh's lid lashes begin, in widths of the eye, however narrow it is."""
+_CREASE = 0.25
 """How much farther up the skin of a shut lid reaches."""
-_TALL = 0.5
-"""Openings that eyes count to have at least, for that, in widths of the eye: lids of narrow eyes are no shorter."""
 _BROWS = (46, 53, 52, 65, 55), (285, 295, 282, 283, 276)
 """The lower edges of the brows, from left to right: no skin of a lid on them."""
 _BESIDE = 0.15
-"""How far beyond the corners that skin goes, in widths of the eye: lashes and make-up end there, not at the corners."""
+"""How far beyond the corners its height comes to nothing: lashes and make-up don't end at the corners."""
 _LINE = 0.035
 """How thick the line of the lashes of a half shut eye is, in widths of the eye."""
 _LASHES = 0.06, 0.1
@@ -114,11 +112,12 @@ class Lids:
         )
         wide = (1 + 2 * _BESIDE) / 2
         taper = np.sqrt((1 - ((u - 0.5) / wide) ** 2).clip(0, 1))
-        rim = (_RIM + _CREASE * shut) * max(opening, _TALL) * taper  # a shut lid is smooth: its crease has gone
+        rim = (_RIM + _CREASE * shut) * taper  # a shut lid is smooth: its crease has gone
         # The lid: from the crease, where it is lost in the skin above, to its edge.
         lid = soft_step(v, top - 1.3 * rim, top + 0.2 * rim + pixel) * soft_step(edge + pixel / 2 - v, 0, pixel)
         lid = alpha * lid * soft_step(u, -0.08, 0.06) * soft_step(1 - u, -0.08, 0.06)
-        brow = np.interp(u, *frame.inside(goal[list(_BROWS[eye])]).T)
+        along, high = frame.inside(goal[list(_BROWS[eye])]).T
+        brow = np.interp(u, np.maximum.accumulate(along), high)  # its tail may seem to run back in a turned face
         lid *= soft_step(v, brow, brow + 0.12)
         down = ((v - top + rim) / np.maximum(bottom - top + rim, pixel)).clip(0, 1)
         seen = self._lid(eye, u, v, down, lower_rest)
@@ -213,7 +212,7 @@ def _bows(x: Points) -> Points:
 
 def _part(frame: _Frame, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The rows and columns of a picture round an eye."""
-    corners = frame.outside(np.array([[-0.1, -0.6], [1.1, -0.6], [-0.1, 0.6], [1.1, 0.6]]))
+    corners = frame.outside(np.array([[-0.1, -1.1], [1.1, -1.1], [-0.1, 0.6], [1.1, 0.6]]))
     low = np.floor(corners.min(0)).astype(int).clip(0, [shape[1] - 1, shape[0] - 1])
     high = np.ceil(corners.max(0)).astype(int).clip(low + 1, [shape[1], shape[0]])
     return slice(low[1], high[1]), slice(low[0], high[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from .align import AlignOptions
 from .blend import BlendOptions
@@ -18,6 +19,10 @@ from .tune import TuneOptions
 from .types import Rgb
 
 POSES = ("own", "driver")
+
+
+NO_FRONT = "none"
+"""Instead of a mask: not even the rims of the photo's glasses stay."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Options:
     compose: ComposeOptions = field(default_factory=ComposeOptions)
     smooth: float = 0.7  # sigma in frames, of expressions and of the face's place in time; 0: none
     pose: str = "own"  # the head stays as in the target, or, a photo's, turns with the "driver"
-    front: str | None = None  # a mask of what is before the face of a photo, see `front.read_front`; `front.NOTHING`
+    front: str | None = None  # a mask of what is before the face of a photo, see `front.read_front`; or `NO_FRONT`
     target_face: str = "largest"  # `follow.parse_choice` reads it
     driver_face: str = "largest"
     missing: str = "hold"  # one of `driver.MISSING`: what comes where the driver shows no face
@@ -52,6 +57,11 @@ class Options:
     end: float | None = None
     max_frames: int | None = None
     seed: int = 0
+
+    @property
+    def mask(self) -> Path | None:
+        """The file that `front` names, if it does."""
+        return None if self.front in (None, NO_FRONT) else Path(str(self.front))
 
 
 PRESETS: dict[str, Options] = {

@@ -32,13 +32,13 @@ from .dub import Clip, is_clip
 from .errors import UsageError, WeightsError
 from .face_landmarker import FaceLandmarkerNets, canonical_axes, head_pose, read_triangles
 from .follow import Choice, parse_choice
-from .front import NOTHING, Mask, check_face, mask_of, read_front
+from .front import Mask, check_face, read_front
 from .fuse import chooses_layers, parse_layers
 from .geometry import apply, inverse, ramp, scale_of
 from .images import read_image, to_rgb, to_tensor
 from .invert import InvertOptions, Whitening, invert
 from .layers import Slots
-from .options import Hooks, Options, check_tuning
+from .options import NO_FRONT, Hooks, Options, check_tuning
 from .perceptual import load_features, load_vgg
 from .portrait import Portrait
 from .resume import Checkpoint, job
@@ -85,8 +85,8 @@ class Run:
         self.front: Mask | None = None
         if not self.clip:
             self.target = read_image(target)
-            for mask in mask_of(options.front):
-                self.front = read_front(mask, target, self.target)
+            if options.mask is not None:
+                self.front = read_front(options.mask, target, self.target)
         self.driver = Driver(driver, options.start, options.end, options.max_frames, self._warn_once)
         if self.driver.template and self.needs_pictures:
             raise UsageError(f"{driver}: holds no pictures, which --fuse splice needs; use --fuse expression")
@@ -105,7 +105,7 @@ class Run:
             self.face = landmarks.find_face(self.target, self.detector, str(target), wanted)
             if self._compares_expressions() and self.face.inside is None:
                 self._read_expressions()
-        for line in hard_target(self.target, self.face, maskable=self.front is None and not self.clip):
+        for line in hard_target(self.target, self.face, maskable=options.front is None and not self.clip):
             self._warn_once(f"{target}: {line}")
         if self.front is not None and not check_face(Path(str(options.front)), self.front, self.face.points):
             self._warn_once(f"--front {options.front}: marks nothing near the face of {target}")
@@ -142,8 +142,9 @@ class Run:
         program = f"torch {torch.__version__}, {self.device}, {self.detector_name}"
         if self.options.noise == "random" and self.checkpoint and self.checkpoint.resume:
             raise UsageError("--resume: --noise random draws each frame otherwise every time; use const")
-        named = {name: getattr(self.options, name) for name in ("generator", "perceptual", "front")}
+        named = {name: getattr(self.options, name) for name in ("generator", "perceptual")}
         files = {name: Path(path) for name, path in named.items() if path and Path(path).is_file()}
+        files |= {"front": self.options.mask} if self.options.mask else {}
         inputs = {"target": target, "driver": self.driver.path, **files, **all_shipped()}
         return job(inputs, self.options, program)
 
@@ -152,7 +153,7 @@ class Run:
         fuse, generator = self.options.fuse, self.options.generator
         if fuse.method != "expression":
             raise UsageError(f"--fuse {fuse.method}: {target} is a clip, which takes --fuse expression")
-        if mask_of(self.options.front):
+        if self.options.mask:
             raise UsageError(f"--front {self.options.front}: {target} is a clip, in which nothing is masked")
         if self.options.pose == "driver":
             raise UsageError(f"--pose driver: {target} is a clip, whose head moves as it does; leave --pose out")
@@ -493,7 +494,7 @@ class Run:
     def _in_front(self, rest: mesh.Points) -> Mask | None:
         """What is before the target's face, whose points are at `rest` [478,2] of its crop, and stays."""
         # Glasses turn with a head.
-        if self.options.front == NOTHING or self.options.pose == "driver":
+        if self.options.front == NO_FRONT or self.options.pose == "driver":
             return self.front
         found = glasses.rims(self.target, self.crop, rest)
         if found is None:

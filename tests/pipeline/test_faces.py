@@ -73,8 +73,14 @@ def test_glasses_stay_where_they_are(faces, store, tmp_path):
         assert run(tmp_path / "glasses.png", driver, "-o", out, *QUICK, "--matte", matte, "-y", *words) == 0
         return np.max([frame.rgb[:, :, 0] for frame in read_frames(matte)], 0) > 0
 
-    assert moved()[rims].mean() < 0.15
+    chin = np.zeros_like(photo)
+    chin[3 * Faces.SIDE // 4 :] = 255
+    write_image(tmp_path / "chin.png", chin)
     assert moved("--front", "none")[rims].mean() > 0.5
+    assert moved("--front", "none")[chin[:, :, 0] > 0].any()
+    both = moved("--front", tmp_path / "chin.png")
+    assert both[rims].mean() < 0.15
+    assert not both[chin[:, :, 0] > 0].any()
 
 
 def with_glasses(rgb, store):

@@ -26,13 +26,13 @@ def face(crop=CROP, shape=(SIDE, SIDE)):
     return picture
 
 
-def worn(picture, thick, crop=CROP, colour=(30, 30, 40), rims_too=True):
+def worn(picture, thick, crop=CROP, colour=(30, 30, 40), rims_too=True, ends=0.36):
     """Glasses on it, so thick in distances between the eyes; and where they are [h,w]."""
     where = np.zeros(picture.shape[:2], np.uint8)
     scale = float(np.linalg.norm(crop[:, 0]))
     line = max(1, round(thick * UNIT * scale))
     middles = [REST[list(c)].mean(0) for c in CORNERS]
-    inner = [middles[0] + [0.36 * UNIT, -0.05 * UNIT], middles[1] + [-0.36 * UNIT, -0.05 * UNIT]]
+    inner = [middles[0] + [ends * UNIT, -0.05 * UNIT], middles[1] + [-ends * UNIT, -0.05 * UNIT]]
     cv2.line(where, *(np.rint(apply(crop, p[None])[0]).astype(int).tolist() for p in inner), 1, line)
     if rims_too:
         t = np.linspace(0, 2 * np.pi, 90)
@@ -50,7 +50,7 @@ def test_rims_are_found_and_nothing_else(thick):
     found = rims(picture, CROP, REST)
     assert found is not None
     assert found.shape == where.shape
-    assert found[where].mean() > 0.85
+    assert found[where].mean() > 0.75
     around = cv2.dilate(where.astype(np.uint8), np.ones((9, 9))) > 0
     assert (found & ~around).sum() < 0.1 * where.sum()
 
@@ -63,23 +63,33 @@ def test_a_bridge_that_is_as_light_as_skin_is_none():
     assert rims(worn(face(), 0.05, colour=(185, 140, 120))[0], CROP, REST) is None
 
 
-def test_frown_lines_are_no_bridge():
-    """They run down between the brows."""
-    picture, middle = face(), (REST[CORNERS[0][1]] + REST[CORNERS[1][0]]) / 2
-    for aside in (-0.08, 0.08):
-        x, y = np.rint((middle + np.array([aside * UNIT, 0])) * SIDE).astype(int)
-        cv2.line(picture, (int(x), int(y) - 60), (int(x), int(y)), (60, 40, 40), 4)
-    assert rims(picture, CROP, REST) is None
+def test_a_faint_wrinkle_across_the_nose_is_no_bridge():
+    wrinkle = tuple(round(0.92 * channel) for channel in SKIN)
+    assert rims(worn(face(), 0.05, colour=wrinkle, rims_too=False)[0], CROP, REST) is None
+
+
+@pytest.mark.parametrize("light", [0.25, 0.5, 1])
+def test_noise_is_no_bridge(light):
+    noise = np.random.default_rng(1).normal(0, 8, (SIDE, SIDE, 1))
+    bare, (glasses, _) = face(), worn(face(), 0.06)
+    assert rims(np.uint8((light * bare + noise).clip(0, 255)), CROP, REST) is None
+    assert rims(np.uint8((light * glasses + noise).clip(0, 255)), CROP, REST) is not None or light < 1
 
 
 def test_of_a_bridge_alone_the_eyes_do_not_stay():
-    """As of rimless glasses: what is found besides must not be lashes or irises."""
-    found = rims(worn(face(), 0.06, rims_too=False)[0], CROP, REST)
-    if found is not None:
-        for eye in (0, 1):
-            ring = np.zeros((SIDE, SIDE), np.uint8)
-            cv2.fillPoly(ring, [np.rint(REST[eye_ring(eye)] * SIDE).astype(np.int32)], 1)
-            assert not (found & (ring > 0)).any()
+    """As of rimless glasses: no lashes, no irises, and no line round the eyes that is none."""
+    picture, where = worn(face(), 0.06, rims_too=False, ends=0.26)
+    found = rims(picture, CROP, REST)
+    assert found[where].mean() > 0.5
+    assert not found[~(cv2.dilate(where.astype(np.uint8), np.ones((9, 9))) > 0)].any()
+
+
+def test_lashes_of_either_eye_are_spared():
+    found = rims(worn(face(), 0.1)[0], CROP, REST)
+    for eye in (0, 1):
+        ring = np.zeros((SIDE, SIDE), np.uint8)
+        cv2.fillPoly(ring, [np.rint(REST[eye_ring(eye)] * SIDE).astype(np.int32)], 1)
+        assert not (found & (cv2.dilate(ring, np.ones((5, 5))) > 0)).any()
 
 
 def test_a_face_may_be_turned_small_and_at_the_edge():
@@ -89,5 +99,14 @@ def test_a_face_may_be_turned_small_and_at_the_edge():
     picture, where = worn(face(crop, (200, 220)), 0.08, crop)
     found = rims(picture, crop, REST)
     assert found[where].mean() > 0.7
+
+
+def test_beyond_the_edge_there_is_nothing_to_keep():
     beyond = np.array([[SIDE, 0, -0.7 * SIDE], [0, SIDE, 0]], float)
-    assert rims(face(beyond), beyond, REST) is None
+    assert rims(worn(face(beyond), 0.06, beyond)[0], beyond, REST) is None
+
+
+def test_a_face_of_a_few_pixels_and_one_without_a_width_have_none():
+    tiny = CROP / 10
+    assert rims(worn(face(tiny, (60, 60)), 0.1, tiny)[0], tiny, REST) is None
+    assert rims(worn(face(), 0.06)[0], CROP, np.full_like(REST, 0.5)) is None
