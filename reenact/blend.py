@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .align import STEADY
-from .front import Mask, parted
+from .front import DRAWN, Mask, parted
 from .geometry import apply, compose, fit_similarity, scale_of
 from .types import Affine, Floats, Frame, Rgb
 
@@ -80,7 +80,7 @@ class Blender:
         self._face = self._photo
         self._cover: Floats | None = None
         if front is not None:
-            self._face, self._cover = parted(self._photo, front[self.box], self.side)
+            self._face, self._cover = parted(self._photo, self.side, (front[self.box], DRAWN))
         residual = self._face - self._base
         self._coarse = _blurred(residual, self.side * self.options.coarse)
         self._fine = residual - self._coarse

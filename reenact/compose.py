@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import lids, mesh, motion, mouth
-from .front import Mask, parted
+from .front import DRAWN, FOUND, Mask, parted
 from .geometry import apply, inverse, ramp, scale_of
 from .mesh import Part, Points, blurred, part_near
 from .motion import INNER_LIPS, LOWER_LIP, OUTER_LIPS, UPPER_LIP
@@ -61,6 +61,7 @@ class Composer:
         reach: float = mesh.REACH,
         inside: float = 0.0,
         front: Mask | None = None,
+        rims: Mask | None = None,
         at_rest: Points | None = None,
     ) -> None:
         """Prepare the target.
@@ -76,6 +77,7 @@ class Composer:
             inside: how much of the inside of its own mouth must give way to the drawn one, 0 to 1, however far it is
                 open: its lips will speak other words.
             front: [H,W], where something is before the face and stays; None: nowhere.
+            rims: the same of glasses that were found, as of `glasses.rims`.
             at_rest: where the points [478,2] are when the face is at rest; None: as in the picture.
         """
         self.options = options or ComposeOptions()
@@ -98,8 +100,9 @@ class Composer:
         self._in_folds = mesh.in_cells(self._units, _FOLD_CELLS)
         self._photo = np.asarray(target[self._box].astype(np.float32) / 255, np.float32)
         self._cover: Floats | None = None
-        if front is not None:
-            self._photo, self._cover = parted(self._photo, front[self._box], scale_of(crop))
+        fronts = [(mask[self._box], edge) for mask, edge in ((front, DRAWN), (rims, FOUND)) if mask is not None]
+        if fronts:
+            self._photo, self._cover = parted(self._photo, scale_of(crop), *fronts)
         # A lid that is shut is the photo's, and lies where the eye was.
         self._eyes_at_rest = [_hole(rest[motion.eye_ring(eye)], _ROUND_EYES) for eye in (0, 1)]
         self._openings = [_opening(rest, eye) for eye in (0, 1)]

@@ -22,7 +22,9 @@ MARKED = 0.25
 """How much of a pixel a mask marks at least: less is a soft edge, or what compression has left on black."""
 WHOLE = 0.9
 """The share of a face's points which, when hidden, leave nothing to animate."""
-_EDGE = 0.008  # how far round what is in front some of it is seen, as a share of the crop's side
+DRAWN, FOUND = 0.008, 0.002
+"""How far round what is in front some of it is seen, as a share of the crop's side: of a mask that was drawn by hand,
+and of one that has room round it already."""
 _SIDE = 256  # of the grid on which what is hidden is invented: it is smooth
 
 _WANTED = "make it opaque, or white, where something is before the face, and nowhere else"
@@ -68,9 +70,9 @@ def check_face(path: Path, front: Mask, points: Floats) -> bool:
     return bool(front[top:bottom, left:right].any())
 
 
-def hidden_by(front: Mask, side: float) -> Mask:
+def hidden_by(front: Mask, side: float, edge: float = DRAWN) -> Mask:
     """What of a picture [h,w] can't be told to be of the face, whose crop has a `side` of so many pixels."""
-    reach = max(1, round(_EDGE * side))
+    reach = max(1, round(edge * side))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     return cv2.dilate(front.astype(np.uint8), disc) > 0
 
@@ -96,17 +98,22 @@ def behind(picture: Floats, hidden: Mask) -> Floats:
     return np.where(hidden[:, :, None], invented, picture)
 
 
-def cover(hidden: Mask, side: float) -> Floats:
+def cover(hidden: Mask, side: float, edge: float = DRAWN) -> Floats:
     """How much of each pixel [h,w] of a result is the photo's: all where something is hidden, then less and less."""
-    sigma = max(0.5, _EDGE * side / 2)
-    soft = cv2.GaussianBlur(hidden_by(hidden, side).astype(np.float32), (0, 0), sigma)
+    sigma = max(0.5, edge * side / 2)
+    soft = cv2.GaussianBlur(hidden_by(hidden, side, edge).astype(np.float32), (0, 0), sigma)
     return np.where(hidden, np.float32(1), soft)
 
 
-def parted(picture: Floats, front: Mask, side: float) -> tuple[Floats, Floats]:
+def parted(picture: Floats, side: float, *fronts: tuple[Mask, float]) -> tuple[Floats, Floats]:
     """A picture [h,w,3] as if nothing were in front of the face, and how much of each pixel [h,w] stays as it was.
 
-    `side`: of the face's crop, in pixels.
+    Args:
+        picture: the photo.
+        side: of the face's crop, in pixels.
+        fronts: what is in front [h,w], and how sharply that is known: `DRAWN` or `FOUND`.
     """
-    hidden = hidden_by(front, side)
-    return behind(picture, hidden), cover(hidden, side)
+    hidden = [(hidden_by(front, side, edge), edge) for front, edge in fronts]
+    everything = np.logical_or.reduce([part for part, _ in hidden])
+    covered = np.maximum.reduce([cover(part, side, edge) for part, edge in hidden])
+    return behind(picture, everything), np.asarray(covered, np.float32)

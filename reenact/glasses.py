@@ -47,8 +47,10 @@ _CLEAR = 0.55
 """The share of its darkness at which a bridge is a thin one."""
 _NEAR, _FAR = 0.16, 0.75
 """How far from the middle of the eye a rim runs, at least and at most."""
-_LASHES = 0.06
-"""How far round the lids a line may be of lashes."""
+_LASHES, _NEAR_LASHES = 0.04, 0.15
+"""How far round the lids a line is of lashes, and may be."""
+_ROOM = 0.03
+"""How far its edge is soft."""
 _REACH = 1.1
 """How far from the line that was found a rim reaches, of half its thickness at most."""
 _ANGLES, _STEPS = 160, 110
@@ -103,12 +105,20 @@ def _found(rgb: Rgb, at: Points) -> Mask | None:
     skin = np.where(brows | (_filled(lines.shape, _hull(at[: motion.SKIN])) == 0), np.float32(0), lines)
     eyes = _filled(lines.shape, *(at[motion.eye_ring(eye)] for eye in (0, 1)))
     lashes = np.asarray(cv2.dilate(eyes, _disc(_LASHES * unit)), np.uint8)
-    found = _along(bridge, lines, _REACH * thick * unit)
+    # Of two lines the one that can't be of lashes is the rim.
+    near = cv2.dilate(eyes, _disc(_NEAR_LASHES * unit)) > 0
+    skin = np.where(near, skin / 2, skin)
+    reach = _REACH * thick * unit
+    found, core = _along(bridge, lines, reach), np.zeros(lines.shape, bool)
     for corners in motion.CORNERS:
         rim = _round(at[list(corners)].mean(0), skin, lashes, unit)
-        if np.median(_at(skin, rim)) > _RIM:
-            # In a brow no more than the line itself: the rest are its hairs.
-            found |= _along(rim, lines, _REACH * thick * unit) & ~brows | _along(rim, lines, _THIN / 2 * unit)
+        if np.median(_at(skin, rim)) > _RIM / 2:
+            # In a brow what is farther from the line are its hairs.
+            found |= _along(rim, lines, reach) & ~brows | _along(rim, lines, _THIN * unit)
+            core |= _along(rim, lines, _THIN / 2 * unit)
+    # Room for a rim's soft edge, but not beside lashes, which must be free to move.
+    found = cv2.dilate((found & ~near).astype(np.uint8), _disc(_ROOM * unit)) > 0
+    found = found & ~near | core
     return np.asarray(found & (lashes == 0))
 
 

@@ -488,19 +488,20 @@ class Run:
     def _composer(self, base: Drawn) -> Composer:
         rest = self.rest.mesh[0, :, :2].cpu().double().numpy()
         reach = mesh.REACH_OF_HEADS if self.options.pose == "driver" else mesh.REACH
-        front = self._in_front(rest)
-        return Composer(self.target, self.crop, rest, base, self.triangles, self.options.compose, reach, front=front)
+        return Composer(
+            self.target, self.crop, rest, base, self.triangles, self.options.compose, reach,
+            front=self.front, rims=self._rims(rest),
+        )  # fmt: skip
 
-    def _in_front(self, rest: mesh.Points) -> Mask | None:
-        """What is before the target's face, whose points are at `rest` [478,2] of its crop, and stays."""
-        # Glasses turn with a head.
+    def _rims(self, rest: mesh.Points) -> Mask | None:
+        """The rims of the target's glasses, whose points are at `rest` [478,2] of its crop, if they are to stay."""
+        # They turn with a head.
         if self.options.front == NO_FRONT or self.options.pose == "driver":
-            return self.front
+            return None
         found = glasses.rims(self.target, self.crop, rest)
-        if found is None:
-            return self.front
-        self.hooks.note("glasses: their rims stay where they are (--front none: they move with the skin)")
-        return found if self.front is None else self.front | found
+        if found is not None:
+            self.hooks.note("glasses: their rims stay where they are (--front none: they move with the skin)")
+        return found
 
     def _show_stages(self, frame: Moment | Frame, picture: Floats, warped: Rgb) -> None:
         if isinstance(frame, Frame):

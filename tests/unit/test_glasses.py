@@ -81,7 +81,7 @@ def test_of_a_bridge_alone_the_eyes_do_not_stay():
     picture, where = worn(face(), 0.06, rims_too=False, ends=0.26)
     found = rims(picture, CROP, REST)
     assert found[where].mean() > 0.5
-    assert not found[~(cv2.dilate(where.astype(np.uint8), np.ones((9, 9))) > 0)].any()
+    assert not found[~(cv2.dilate(where.astype(np.uint8), np.ones((21, 21))) > 0)].any()
 
 
 def test_lashes_of_either_eye_are_spared():
