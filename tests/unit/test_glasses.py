@@ -84,6 +84,20 @@ def test_of_a_bridge_alone_the_eyes_do_not_stay():
     assert not found[~(cv2.dilate(where.astype(np.uint8), np.ones((21, 21))) > 0)].any()
 
 
+def test_below_an_arched_bridge_the_nose_moves():
+    picture = face()
+    (left, right), up = (REST[list(c)].mean(0) for c in CORNERS), np.array([0, 0.15 * UNIT])
+    inwards = np.array([0.26 * UNIT, 0])
+    arch = np.array([left + inwards, (left + right) / 2 - up, right - inwards])
+    cv2.polylines(picture, [np.rint(arch * SIDE).astype(np.int32)], False, (30, 30, 40), 6)
+    middle = np.rint((left + right) / 2 * SIDE).astype(int)
+    shadow = slice(middle[1] - 2, middle[1] + 3), slice(middle[0] - 4, middle[0] + 5)
+    picture[shadow] = (60, 45, 40)
+    found = rims(picture, CROP, REST)
+    assert found[(arch[1] * SIDE).astype(int)[1] + 1, middle[0]]
+    assert not found[shadow].any()
+
+
 def test_lashes_of_either_eye_are_spared():
     found = rims(worn(face(), 0.1)[0], CROP, REST)
     for eye in (0, 1):

@@ -6,11 +6,12 @@ import pytest
 from meshes import REST, shut
 
 from reenact.lids import Lids
-from reenact.motion import CORNERS, LIDS, eye_ring
+from reenact.motion import CORNERS, LIDS, PARTS, eye_ring
 
 SIDE = 600
 SKIN = (0.8, 0.6, 0.5)
 POINTS = REST * SIDE
+BROWS = PARTS["brows"]
 
 
 def face(skin=SKIN, eyes=(1.0, 1.0, 1.0), lashes=(0.05, 0.05, 0.05)):
@@ -114,6 +115,18 @@ def test_lashes_are_as_thick_as_the_photos():
 
 def test_the_rim_of_glasses_above_an_eye_is_no_lash():
     assert lash(lined(0.5, 0.1)) == pytest.approx(lash(face()), rel=0.05)
+
+
+def test_brows_that_rise_leave_no_edge_above_a_shut_lid():
+    """The lid is lost in what is above it, a dark forehead here, however much of that the brows set free."""
+    photo, goal = face(), shut(POINTS, LIDS[0])
+    wide = np.linalg.norm(np.subtract(*POINTS[list(CORNERS[0])]))
+    hairline = round(POINTS[LIDS[0][0], 1].min() - 0.25 * wide)
+    photo[:hairline] *= 0.3
+    goal[list(BROWS), 1] -= wide
+    lightened = (Lids(photo, POINTS).paint(photo, goal) - photo)[:hairline].mean(2)
+    assert lightened.max() > 0.05
+    assert np.diff(lightened, axis=0).max() < 0.025
 
 
 def test_lashes_are_thicker_at_the_outer_corner():
