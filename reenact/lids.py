@@ -110,8 +110,7 @@ class Lids:
         top, edge, slit, bottom = (
             np.interp(u, _AXIS, c) for c in (upper_rest, np.maximum(upper, line), line, lower_rest)
         )
-        wide = (1 + 2 * _BESIDE) / 2
-        taper = np.sqrt((1 - ((u - 0.5) / wide) ** 2).clip(0, 1))
+        taper = np.sqrt((1 - ((2 * u - 1) / (1 + 2 * _BESIDE)) ** 2).clip(0, 1))
         rim = (_RIM + _CREASE * shut) * taper  # a shut lid is smooth: its crease has gone
         # The lid: from the crease, where it is lost in the skin above, to its edge.
         lid = soft_step(v, top - 1.3 * rim, top + 0.2 * rim + pixel) * soft_step(edge + pixel / 2 - v, 0, pixel)
@@ -120,18 +119,28 @@ class Lids:
         brow = np.interp(u, np.maximum.accumulate(along), high)  # its tail may seem to run back in a turned face
         lid *= soft_step(v, brow, brow + 0.12)
         down = ((v - top + rim) / np.maximum(bottom - top + rim, pixel)).clip(0, 1)
-        seen = self._lid(eye, u, v, down, lower_rest)
         out = picture.copy()
-        out[part] += lid[:, :, None].astype(np.float32) * (seen - out[part])
-        outwards = u if eye else 1 - u
+        out[part] += lid[:, :, None].astype(np.float32) * (self._lid(eye, u, v, down, lower_rest) - out[part])
+        lashes = alpha * self._hanging(u if eye else 1 - u, v - slit, taper, shut, pixel)
+        out[part] += lashes[:, :, None].astype(np.float32) * (self._lashes[eye] - out[part])
+        return out
+
+    def _hanging(self, outwards: Points, below: Points, taper: Points, shut: float, pixel: float) -> Points:
+        """How much of each place [h,w] is lashes.
+
+        Args:
+            outwards: how far it is from the inner corner to the outer.
+            below: how far it is below the slit, in widths of the eye.
+            taper: how thick lashes are there, of their middle.
+            shut: how far the eye is.
+            pixel: how wide one is.
+        """
         hang = shut**2  # lashes of an eye that looks stand out towards the camera
         thick = _LINE + hang * (self._thick * (0.6 + 0.6 * outwards.clip(0, 1.1)) - _LINE)
         thick = np.maximum(thick * np.minimum(1, taper + 0.3), 0.9 * pixel)
-        off = v - slit - (0.1 + 0.4 * hang * outwards) * thick
-        lashes = np.exp(-((off / np.where(off < 0, 0.8, 0.8 + 0.6 * hang) / thick) ** 2))
-        lashes = 0.9 * alpha * lashes * soft_step(outwards, -0.06, 0.1) * soft_step(1 - outwards, -0.1, 0.05)
-        out[part] += lashes[:, :, None].astype(np.float32) * (self._lashes[eye] - out[part])
-        return out
+        off = below - (0.1 + 0.4 * hang * outwards) * thick
+        band = np.exp(-((off / np.where(off < 0, 0.8, 0.8 + 0.6 * hang) / thick) ** 2))
+        return np.asarray(0.9 * band * soft_step(outwards, -0.06, 0.1) * soft_step(1 - outwards, -0.1, 0.05))
 
     def _lid(self, eye: int, u: Points, v: Points, down: Points, lower_rest: Points) -> Floats:
         """The skin of a lid at an eye's places u,v [h,w], so far `down` it: [h,w,3]."""
