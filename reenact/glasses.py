@@ -17,6 +17,7 @@ from .align import cut_out
 from .front import Mask
 from .geometry import apply, scale_of
 from .images import noise_of
+from .mesh import part_near
 from .types import Affine, Floats, Rgb
 
 Points = NDArray[np.float64]
@@ -76,13 +77,12 @@ def rims(rgb: Rgb, crop: Affine, points: Points) -> Mask | None:
 
 def _placed(found: Mask, to_frame: Affine, shape: tuple[int, ...]) -> Mask:
     """A mask of the crop in a picture [H,W]: only its part is worked on, for photos may be large."""
-    corners = apply(to_frame, _SIDE * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]]))
-    low = np.floor(corners.min(0)).astype(int).clip(0, np.array(shape[::-1]) - 1)
-    high = np.ceil(corners.max(0)).astype(int).clip(low + 1, shape[::-1])
-    there = to_frame - np.array([[0, 0, low[0]], [0, 0, low[1]]])
-    size = int(high[0] - low[0]), int(high[1] - low[1])
+    rows, columns = part_near(apply(to_frame, _SIDE * np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])), 0, shape)
     mask = np.zeros(shape, bool)
-    mask[low[1] : high[1], low[0] : high[0]] = cv2.warpAffine(found.astype(np.uint8) * 255, there, size) > 127
+    if mask[rows, columns].size:
+        there = to_frame - np.array([[0, 0, columns.start], [0, 0, rows.start]])
+        size = columns.stop - columns.start, rows.stop - rows.start
+        mask[rows, columns] = cv2.warpAffine(found.astype(np.uint8) * 255, there, size) > 127
     return mask
 
 
@@ -92,14 +92,16 @@ def _found(rgb: Rgb, at: Points) -> Mask | None:
     unit = float(np.linalg.norm(right - left))
     if not 0.05 < unit / _SIDE < 1:  # no face that anything could be found in
         return None
-    thick, (bridge, strength) = _THICK, _bridge(_lines(rgb, unit, _THICK)[0], at, unit)
-    if strength < BRIDGE + _NOISE * _noise(rgb):
+    grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
+    thick, (dark, light) = _THICK, _lines(grey, unit, _THICK)
+    bridge, strength = _bridge(dark, at, unit)
+    if strength < BRIDGE + _NOISE * _noise(grey):
         return None
     # The narrower what is looked for, the less of it is brows and shadows.
-    thin, clear = _bridge(_lines(rgb, unit, _THIN)[0], at, unit)
+    thin = _lines(grey, unit, _THIN)
+    narrow, clear = _bridge(thin[0], at, unit)
     if clear > _CLEAR * strength:
-        thick, bridge = _THIN, thin
-    dark, light = _lines(rgb, unit, thick)
+        thick, (dark, light), bridge = _THIN, thin, narrow
     lines = np.maximum(dark, _DULL * light)
     brows = _filled(lines.shape, *(_hull(at[list(brow)]) for brow in _BROWS)) > 0
     skin = np.where(brows | (_filled(lines.shape, _hull(at[: motion.SKIN])) == 0), np.float32(0), lines)
@@ -117,31 +119,25 @@ def _found(rgb: Rgb, at: Points) -> Mask | None:
             found |= _along(rim, lines, reach) & ~brows | _along(rim, lines, _THIN * unit)
             core |= _along(rim, lines, _THIN / 2 * unit)
     # Room for a rim's soft edge, but not beside lashes, which must be free to move.
-    found = cv2.dilate((found & ~near).astype(np.uint8), _disc(_ROOM * unit)) > 0
-    found = found & ~near | core
-    return np.asarray(found & (lashes == 0))
+    roomy = cv2.dilate((found & ~near).astype(np.uint8), _disc(_ROOM * unit)) > 0
+    return np.asarray((roomy & ~near | core) & (lashes == 0))
 
 
 _BROWS = motion.PARTS["brows"][:10], motion.PARTS["brows"][10:]
 
 
-def _lines(rgb: Rgb, unit: float, thick: float) -> tuple[Floats, Floats]:
+def _lines(grey: Floats, unit: float, thick: float) -> tuple[Floats, Floats]:
     """How much darker, and lighter, than what is on both sides of it each pixel [h,w] is, as a share of the light."""
-    grey = _grey(rgb)
     around = cv2.GaussianBlur(grey, (0, 0), 0.3 * unit) + _DARK
     disc = _disc(thick * unit)
     dark, light = (cv2.morphologyEx(grey, how, disc) / around for how in (cv2.MORPH_BLACKHAT, cv2.MORPH_TOPHAT))
     return np.asarray(dark, np.float32), np.asarray(light, np.float32)
 
 
-def _noise(rgb: Rgb) -> float:
+def _noise(grey: Floats) -> float:
     """How strong the noise of a crop's middle is, in the same share."""
-    inner = _grey(rgb)[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
+    inner = grey[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4]
     return noise_of(inner) / (float(inner.mean()) + _DARK)
-
-
-def _grey(rgb: Rgb) -> Floats:
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) / np.float32(255), np.float32)
 
 
 _DARK = 0.05

@@ -8,6 +8,7 @@ the outer corner. While the eye is hardly moved, none of this is seen.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -156,22 +157,19 @@ class Lids:
 
     def _skin_round(self, eye: int) -> tuple[Points, Points]:
         """The colours of the skin above and below an eye, along its width: [_COLUMNS,3] each."""
-        upper, lower = self._curves[eye]
-        opening = float((lower - upper).max())
 
-        def colours(curve: Points, reaches: tuple[float, ...], side: float) -> Points:
-            rows = [np.stack([_AXIS, curve + side * reach * opening], 1) for reach in reaches]
-            seen = np.median(_at(self._photo, self._frames[eye].outside(np.stack(rows))), axis=0)
+        def colours(lid: int, reaches: Sequence[float]) -> Points:
+            seen = np.median(self._beside(eye, lid, reaches), axis=0)
             return np.asarray(gaussian_filter1d(seen, 6, axis=0, mode="nearest"), np.float64)
 
-        return colours(upper, _ABOVE, -1), colours(lower, _BELOW, 1)
+        return colours(0, [-reach for reach in _ABOVE]), colours(1, _BELOW)
 
     def _darkest(self, eye: int) -> Floats:
         """The colour of the lashes [3]: as dark as the darkest along the upper lid, half in the hue of the skin.
 
         The darkest may be of the iris.
         """
-        seen = self._along_lid(eye, (-0.3, -0.2, -0.1, 0.0, 0.1))[:, 8:-8].reshape(-1, 3)
+        seen = self._beside(eye, 0, (-0.3, -0.2, -0.1, 0.0, 0.1)).astype(np.float64)[:, 8:-8].reshape(-1, 3)
         dark = seen[seen.mean(1).argsort()][: len(seen) // 6].mean(0)
         skin = self._skin[eye][1].mean(0)
         return np.asarray((dark + skin * dark.mean() / max(float(skin.mean()), 1e-3)) / 2, np.float32)
@@ -180,18 +178,18 @@ class Lids:
         """How thick its lashes are, in widths of the eye: what is dark from the upper lid on, without a gap."""
         upper, lower = self._curves[eye]
         reach = 0.6
-        light = self._along_lid(eye, tuple(np.linspace(0, -reach, 25)))[:, 12:-12].mean(2)
+        light = self._beside(eye, 0, np.linspace(0, -reach, 25).tolist()).astype(np.float64)[:, 12:-12].mean(2)
         skin = self._skin[eye][0][12:-12].mean(1)
         dark = ((skin - light) / np.maximum(skin - self._lashes[eye].mean(), 0.05)).clip(0, 1)
         share = np.median(np.minimum.accumulate(dark).mean(0))
         return float(share * reach * (lower - upper).max())
 
-    def _along_lid(self, eye: int, reaches: tuple[float, ...]) -> Points:
-        """The photo's colours [N,_COLUMNS,3] along the upper lid, so many openings of the eye below it."""
+    def _beside(self, eye: int, lid: int, reaches: Sequence[float]) -> Floats:
+        """The photo's colours [N,_COLUMNS,3] along a lid, 0 the upper one, so many openings of the eye below it."""
         upper, lower = self._curves[eye]
         opening = float((lower - upper).max())
-        rows = [np.stack([_AXIS, upper + reach * opening], 1) for reach in reaches]
-        return np.asarray(_at(self._photo, self._frames[eye].outside(np.stack(rows))), np.float64)
+        rows = [np.stack([_AXIS, self._curves[eye][lid] + reach * opening], 1) for reach in reaches]
+        return _at(self._photo, self._frames[eye].outside(np.stack(rows)))
 
 
 _AXIS = np.linspace(0, 1, _COLUMNS)
